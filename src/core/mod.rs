@@ -1,0 +1,18 @@
+//! The engine: events, the durable log, delivery, configuration and metrics.
+//!
+//! It guarantees the promises listed in ARCHITECTURE.md. It is not aware of any source, route,
+//! format or sink by name, and it speaks no HTTP: those folders depend on this one, never the
+//! other way round.
+
+pub mod config;
+pub mod delivery;
+pub mod event;
+pub mod finding;
+pub mod log;
+pub mod metrics;
+pub mod route;
+pub mod sink;
+pub mod source;
+
+/// A point in time, always UTC. One re-export, so that the time library is named once.
+pub use jiff::Timestamp;

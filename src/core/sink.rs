@@ -1,0 +1,199 @@
+//! The contract of a sink.
+//!
+//! A sink turns events into a destination's bytes (`encode`, pure) and tries once to hand over a
+//! batch (`send`). It says what happened; the delivery worker decides what follows. A sink never
+//! retries, batches, counts, or touches the log, the metrics or the configuration; time comes in
+//! the call; building one never touches the network.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+use super::event::EventId;
+use super::route::Shaped;
+
+/// One destination, as configured in `[sinks.NAME]`.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Pure. One event in the destination's form, at most `room` bytes, shortened in the sink's
+    /// documented order; `Cause::TooLarge` when it cannot be made to fit. `explain` calls this.
+    fn encode(&self, event: &Shaped, room: usize) -> Result<Bytes, Fault>;
+
+    /// Frame the pieces and try once. Called in parallel up to the in-flight limit; may be
+    /// cancelled and called again (a shared connection then counts as broken).
+    async fn send(&self, pieces: &[Piece], now: Timestamp) -> Outcome;
+
+    /// Reach the destination with these credentials, delivering nothing.
+    async fn probe(&self, now: Timestamp) -> Result<Probe, Fault>;
+
+    /// Finish what is buffered and let go, by `deadline` at the latest.
+    async fn close(&self, deadline: Instant);
+}
+
+/// One encoded event of a batch. Retries send the same `bytes`.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// The event's id, stable over retries: the idempotency key where the product has one.
+    pub id: EventId,
+    /// The incident it belongs to.
+    pub incident: Option<String>,
+    /// What `encode` returned.
+    pub bytes: Bytes,
+}
+
+/// What became of one `send`.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The destination has every piece.
+    Delivered(Reply),
+    /// It has all but these (index into the pieces).
+    Partly {
+        /// What it said about the whole.
+        reply: Reply,
+        /// Why it refused which.
+        faults: Vec<(usize, Fault)>,
+    },
+    /// It has none, or nobody can tell.
+    Failed(Fault),
+}
+
+/// What a destination said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// HTTP status, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The destination's own id for what it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// How many pieces it says it took (`successCount` and the like), where it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<u64>,
+    /// The beginning of the reply, at most `Reply::EXCERPT` bytes, without secrets.
+    pub excerpt: String,
+}
+
+impl Reply {
+    /// Longest excerpt kept, in bytes.
+    pub const EXCERPT: usize = 512;
+}
+
+/// Why a piece was not delivered, and what the worker should know about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Chooses the worker's action.
+    pub cause: Cause,
+    /// How long the destination asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// For people: what happened and what to do. Never contains a secret.
+    pub note: String,
+    /// What the destination said, if it answered.
+    pub reply: Option<Reply>,
+}
+
+impl Fault {
+    /// A fault without reply or wait.
+    pub fn new(cause: Cause, note: impl Into<String>) -> Self {
+        Self { cause, retry_after: None, note: note.into(), reply: None }
+    }
+
+    /// The same with the destination's reply.
+    #[must_use]
+    pub fn with_reply(mut self, reply: Reply) -> Self {
+        self.reply = Some(reply);
+        self
+    }
+
+    /// The same with the wait the destination asked for.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
+        self
+    }
+}
+
+/// The closed set of reasons for not being delivered: chooses the action, and is the metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The destination wants us to slow down: 425, 429, 503 with Retry-After.
+    Busy,
+    /// It cannot be reached or is broken: no connection, timeout, DNS trouble, 408, 5xx.
+    Down,
+    /// Something is configured wrongly, here or there: 3xx, 401, 403, 404, TLS name, a proxy's page.
+    Setup,
+    /// The batch or the event is too big: 413.
+    TooLarge,
+    /// The destination will not have these bytes: 400, 422, other 4xx.
+    Refused,
+}
+
+impl Cause {
+    /// All of them, for loops over the label.
+    pub const ALL: [Self; 5] = [Self::Busy, Self::Down, Self::Setup, Self::TooLarge, Self::Refused];
+
+    /// The word in metrics, dead letters and the journal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Down => "down",
+            Self::Setup => "setup",
+            Self::TooLarge => "too_large",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What a probe proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// The destination would accept events with these credentials.
+    Accepted,
+    /// Something answers there; whether it would accept an event is not known.
+    ReachableOnly,
+    /// The product offers no way to find out.
+    Unknown,
+}
+
+/// What a destination can take in one request. Configuration may only lower these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest single event, in encoded bytes.
+    pub event_bytes: usize,
+    /// Most events in one `send`.
+    pub batch_events: usize,
+    /// Most encoded bytes in one `send`.
+    pub batch_bytes: usize,
+    /// Most `send`s at once.
+    pub in_flight: usize,
+    /// A batch is taken whole and in order (a file, a pipe), so that one batch may hold several
+    /// events of one incident.
+    pub ordered: bool,
+}
+
+/// What a kind of sink is for; later guards depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// Wants every event.
+    Siem,
+    /// Opens and closes tickets.
+    Incident,
+    /// Talks to people.
+    People,
+    /// Keeps copies.
+    Archive,
+}
+
+/// Whether the destination recognises an event that it is sent twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Idempotency {
+    /// The product deduplicates by a key that the sink sends.
+    Native,
+    /// A repeated delivery may show twice.
+    None,
+}
