@@ -1,0 +1,209 @@
+//! A section: one table of the merged configuration, and its checked reading into a typed struct.
+//!
+//! Guarantees: all unknown keys of a section are reported at once, each with the nearest known
+//! name (taken from the settings' JSON Schema); the first bad value is reported with its full key.
+//! It does not merge layers and does not know files.
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::problem::{Problem, Problems};
+
+/// A table of the configuration with its dotted key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Section {
+    /// Such as `sinks.soc`.
+    pub key: String,
+    /// Its values, merged over all layers.
+    pub table: Map<String, Value>,
+}
+
+impl Section {
+    /// A section called `key`.
+    pub fn new(key: impl Into<String>, table: Map<String, Value>) -> Self {
+        Self { key: key.into(), table }
+    }
+
+    /// Read into `T`, or say everything that is wrong.
+    pub fn read<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problems> {
+        let schema = schemars::schema_for!(T).to_value();
+        let value = Value::Object(self.table.clone());
+        let mut problems = Problems::new();
+        unknown_keys(&self.key, &value, &schema, &schema, &mut problems);
+        match serde_path_to_error::deserialize::<_, T>(value) {
+            Ok(read) if problems.is_empty() => Ok(read),
+            Ok(_) => Err(problems),
+            Err(error) => {
+                // Where serde itself denies unknown fields, the schema has already said it better.
+                if problems.is_empty() || !error.inner().to_string().starts_with("unknown field") {
+                    problems.push(self.bad_value(&error));
+                }
+                Err(problems)
+            }
+        }
+    }
+
+    fn bad_value(&self, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+        let path = error.path().to_string();
+        let key = if path == "." { self.key.clone() } else { format!("{}.{path}", self.key) };
+        Problem::new(key, error.inner().to_string())
+    }
+
+    /// Take `name` out as a table of its own (empty when absent).
+    pub fn take(&mut self, name: &str) -> Result<Section, Problems> {
+        let key = format!("{}.{name}", self.key);
+        match self.table.remove(name) {
+            None => Ok(Section::new(key, Map::new())),
+            Some(Value::Object(table)) => Ok(Section::new(key, table)),
+            Some(_) => Err(vec![Problem::new(key, "must be a table")]),
+        }
+    }
+
+    /// Split off the keys that `T` knows: a section that several readers share.
+    pub fn split<T: JsonSchema>(self) -> (Section, Section) {
+        let schema = schemars::schema_for!(T).to_value();
+        let known = schema.get("properties").and_then(Value::as_object);
+        let is_known = |name: &String| known.is_some_and(|known| known.contains_key(name));
+        let (taken, rest) = self.table.into_iter().partition(|(name, _)| is_known(name));
+        (Section::new(self.key.clone(), taken), Section::new(self.key, rest))
+    }
+
+    /// Take the string `name` out; a problem when it is missing or something else.
+    pub fn take_text(&mut self, name: &str) -> Result<String, Problem> {
+        let key = format!("{}.{name}", self.key);
+        match self.table.remove(name) {
+            Some(Value::String(text)) => Ok(text),
+            Some(_) => Err(Problem::new(key, "must be a string")),
+            None => Err(Problem::new(key, format!("`{name}` is missing"))),
+        }
+    }
+}
+
+/// Follow one `$ref` into the root's definitions.
+fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
+    let target = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#'));
+    target.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
+}
+
+/// Collect the keys of `value` that `schema` does not know, at any depth.
+fn unknown_keys(key: &str, value: &Value, schema: &Value, root: &Value, found: &mut Problems) {
+    let schema = resolved(schema, root);
+    for part in ["anyOf", "oneOf"] {
+        // Alternatives (an optional table, an enum): look into the one with properties that
+        // knows most of the keys; serde judges the rest.
+        let Some(options) = schema.get(part).and_then(Value::as_array) else { continue };
+        let best = options.iter().map(|o| resolved(o, root)).max_by_key(|o| known_in(value, o));
+        if let Some(option) = best.filter(|o| known_in(value, o) > 0 && schema.get("properties").is_none()) {
+            return unknown_keys(key, value, option, root, found);
+        }
+    }
+    match value {
+        Value::Object(table) => {
+            let Some(known) = schema.get("properties").and_then(Value::as_object) else {
+                return;
+            };
+            let open = schema.get("additionalProperties").is_some_and(|a| a != &Value::Bool(false));
+            for (name, inner) in table {
+                let path = format!("{key}.{name}");
+                match known.get(name) {
+                    Some(schema) => unknown_keys(&path, inner, schema, root, found),
+                    None if open => {}
+                    None => found.push(unknown_key(path, name, known.keys())),
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.get("items") {
+                for (index, item) in items.iter().enumerate() {
+                    unknown_keys(&format!("{key}[{index}]"), item, schema, root, found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn known_in(value: &Value, schema: &Value) -> usize {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    match (value.as_object(), properties) {
+        (Some(table), Some(known)) => 1 + table.keys().filter(|k| known.contains_key(*k)).count(),
+        _ => 0,
+    }
+}
+
+fn unknown_key<'n>(path: String, name: &str, known: impl Iterator<Item = &'n String> + Clone) -> Problem {
+    let problem = Problem::new(path, format!("unknown key `{name}`"));
+    match nearest(name, known.clone().map(String::as_str)) {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None => {
+            let all = known.map(String::as_str).collect::<Vec<_>>().join(", ");
+            problem.help(format!("known here: {all}"))
+        }
+    }
+}
+
+/// The known name that `name` was probably meant to be.
+pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    known
+        .map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), k), k))
+        .min()
+        .filter(|(distance, k)| *distance <= 1 + k.len() / 3)
+        .map(|(_, k)| k)
+}
+
+impl Section {
+    /// The problem of `name` being none of the `known` names of a `what`.
+    pub fn unknown_name<'n>(
+        key: impl Into<String>,
+        what: &str,
+        name: &str,
+        known: impl Iterator<Item = &'n str> + Clone,
+    ) -> Problem {
+        let problem = Problem::new(key, format!("there is no {what} `{name}`"));
+        match nearest(name, known.clone()) {
+            Some(near) => problem.help(format!("did you mean `{near}`?")),
+            None => problem.help(format!("known: {}", known.collect::<Vec<_>>().join(", "))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Outer {
+        address: String,
+        inner: Option<Inner>,
+    }
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Inner {
+        timeout: u32,
+    }
+
+    fn section(value: Value) -> Section {
+        Section::new("sinks.x", value.as_object().cloned().unwrap_or_default())
+    }
+
+    #[test]
+    fn every_unknown_key_is_named_with_its_neighbour() {
+        let read = section(json!({ "address": "a", "adress": 1, "inner": { "timeout": 1, "tiemout": 2 } }));
+        let problems = read.read::<Outer>().unwrap_err();
+        let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(text.len(), 2, "{text:?}");
+        assert!(text[0].contains("sinks.x.adress") && text[0].contains("did you mean `address`?"));
+        assert!(text[1].contains("sinks.x.inner.tiemout") && text[1].contains("`timeout`"));
+    }
+
+    #[test]
+    fn a_bad_value_has_its_full_key() {
+        let read = section(json!({ "address": "a", "inner": { "timeout": "soon" } }));
+        let problems = read.read::<Outer>().unwrap_err();
+        assert_eq!(problems[0].key, "sinks.x.inner.timeout");
+    }
+}

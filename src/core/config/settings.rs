@@ -1,0 +1,312 @@
+//! The settings of the engine and the doors. The doc comments are the user's manual.
+//!
+//! Settings of a source, route or sink kind stand beside its code, not here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::secret::Secret;
+use super::units::{ByteSize, OneOrMany, Rate, Span};
+use crate::core::log::Start;
+
+const fn span(secs: u64) -> Span {
+    Span(Duration::from_secs(secs))
+}
+
+/// `[server]`: the doors.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Addresses that take webhooks: one, or a list.
+    #[schemars(with = "OneOrMany<String>")]
+    pub listen: OneOrMany<SocketAddr>,
+    /// Address of metrics, health and the admin API. Keep it on the loopback interface.
+    #[schemars(with = "String")]
+    pub admin: SocketAddr,
+    /// Largest body of one request, after decompression.
+    pub body_limit: ByteSize,
+    /// Most events in one request (an array or NDJSON).
+    pub events_limit: usize,
+    /// Bodies in memory at once over all requests; a request beyond it waits, then gets 503.
+    pub bodies_in_flight: ByteSize,
+    /// How long a request may take to send its body.
+    pub body_timeout: Span,
+    /// How long a stopping gateway goes on delivering before it lets go.
+    pub drain: Span,
+    /// Threads of the webhook listeners.
+    pub workers: usize,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            listen: OneOrMany::Many(vec![
+                SocketAddr::from(([127, 0, 0, 1], 5000)),
+                SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 5000)),
+            ]),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9600)),
+            body_limit: ByteSize(16 << 20),
+            events_limit: 10_000,
+            bodies_in_flight: ByteSize(64 << 20),
+            body_timeout: span(30),
+            drain: span(10),
+            workers: 2,
+        }
+    }
+}
+
+/// Where events are kept until they are delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Segments on disk. What has been answered with 200 survives anything but the disk.
+    Files,
+    /// Memory only: everything queued is lost with the process. For trials.
+    Memory,
+}
+
+/// What happens when the log is full of undelivered events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// The oldest events expire for the sinks that have not taken them, counted and alarmed;
+    /// refuse only when every sink is stuck.
+    DropOldest,
+    /// Refuse new events with 503 at once.
+    Refuse,
+}
+
+/// `[log]`: the durable log.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// `files` (durable) or `memory` (for trials).
+    pub engine: Engine,
+    /// Folder of the log, relative to the working directory.
+    pub dir: PathBuf,
+    /// How long delivered events are kept for replay.
+    pub keep: Span,
+    /// Most bytes on disk.
+    pub max_bytes: ByteSize,
+    /// Free space that is left to the rest of the machine.
+    pub min_free: ByteSize,
+    /// `drop_oldest` or `refuse`.
+    pub when_full: WhenFull,
+    /// Size of one segment file.
+    pub segment_bytes: ByteSize,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            engine: Engine::Files,
+            dir: "data/log".into(),
+            keep: span(90 * 86_400),
+            max_bytes: ByteSize(2 << 30),
+            min_free: ByteSize(1 << 30),
+            when_full: WhenFull::DropOldest,
+            segment_bytes: ByteSize(64 << 20),
+        }
+    }
+}
+
+/// `[quarantine]` and `[dead_letters]`: logs of what was refused at the door, and of what a
+/// destination refused.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuarantineSettings {
+    /// How long they are kept.
+    pub keep: Span,
+    /// Most bytes on disk; the oldest go first.
+    pub max_bytes: ByteSize,
+}
+
+impl Default for QuarantineSettings {
+    fn default() -> Self {
+        Self { keep: span(90 * 86_400), max_bytes: ByteSize(512 << 20) }
+    }
+}
+
+/// What every `[sources.NAME]` has beside its type's own keys: its door.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceDoor {
+    /// An extra path that leads here; `/webhook/NAME` always does.
+    pub path: Option<String>,
+    /// Senders that may post: addresses or networks. Loopback only unless set.
+    pub allow: Vec<Access>,
+    /// Ways to authenticate, any one of which suffices. None needed when empty.
+    pub auth: Vec<DoorAuth>,
+    /// Answer a body (or idempotency key) seen in the last ten minutes as a duplicate.
+    /// The default depends on the type: on for superna, off for json.
+    pub dedupe: Option<bool>,
+}
+
+impl Default for SourceDoor {
+    fn default() -> Self {
+        let loopback = ["127.0.0.0/8", "::1/128"];
+        Self {
+            path: None,
+            allow: loopback.iter().filter_map(|net| net.parse().ok().map(Access)).collect(),
+            auth: Vec::new(),
+            dedupe: None,
+        }
+    }
+}
+
+/// An address or a network: `"10.1.2.3"`, `"10.0.0.0/8"`, `"::1"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access(pub IpNet);
+
+impl<'de> Deserialize<'de> for Access {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let net = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+        net.map(Self).map_err(|_| {
+            serde::de::Error::custom(format!("`{text}` is not an address or a network like \"10.0.0.0/8\""))
+        })
+    }
+}
+
+impl JsonSchema for Access {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Access".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "examples": ["10.0.0.0/8"] })
+    }
+}
+
+/// One way to authenticate a webhook.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DoorAuth {
+    /// Name of the header that carries the token.
+    pub header: String,
+    /// The token, by reference.
+    pub secret: Secret,
+}
+
+/// `[sinks.NAME.delivery]`: how events are handed to a sink. The same keys for every sink.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliverySettings {
+    /// When a batch leaves. May only lower the destination's own limits.
+    pub batch: BatchSettings,
+    /// Requests at once: `{ min = 1, max = 4 }` adapts between them; a number fixes it.
+    pub in_flight: InFlight,
+    /// Most events in a time, such as `"200/s"`. No limit unless set.
+    pub rate: Option<Rate>,
+    /// How long one attempt may take. 30 s unless set.
+    pub timeout: Option<Span>,
+    /// Waits between attempts.
+    pub retry: RetrySettings,
+    /// Events older than this count as expired instead of being delivered. Never unless set.
+    pub max_age: Option<Span>,
+}
+
+/// When a batch leaves: whichever comes first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchSettings {
+    /// Events in it.
+    pub events: Option<usize>,
+    /// Encoded bytes in it.
+    pub bytes: Option<ByteSize>,
+    /// Age of its oldest event. `0s`: a lone event leaves at once.
+    pub wait: Option<Span>,
+}
+
+/// Requests at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct InFlight {
+    /// Where adapting starts and never goes below.
+    pub min: usize,
+    /// Where it never goes above.
+    pub max: usize,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self { min: 1, max: 4 }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct InFlightRange {
+    min: usize,
+    max: usize,
+}
+
+impl<'de> Deserialize<'de> for InFlight {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let range = match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
+            Some(number) => InFlightRange { min: number, max: number },
+            None => InFlightRange::deserialize(value).map_err(|_| {
+                D::Error::custom("write a number, or { min = 1, max = 4 }")
+            })?,
+        };
+        if range.min < 1 || range.max < range.min || range.max > 256 {
+            return Err(D::Error::custom("needs 1 <= min <= max <= 256"));
+        }
+        Ok(Self { min: range.min, max: range.max })
+    }
+}
+
+impl JsonSchema for InFlight {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "InFlight".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let range = InFlightRange::json_schema(generator);
+        schemars::json_schema!({ "anyOf": [{ "type": "integer", "minimum": 1 }, range] })
+    }
+}
+
+/// Waits between attempts while a destination is down or busy: full jitter, doubling.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetrySettings {
+    /// Upper bound of the first wait. 500 ms unless set.
+    pub first: Option<Span>,
+    /// Upper bound of every wait. 30 s unless set.
+    pub max: Option<Span>,
+}
+
+/// Where a new sink starts: `"now"`, `"oldest"`, or a time back such as `"24h"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartSetting(pub Start);
+
+impl Default for StartSetting {
+    fn default() -> Self {
+        Self(Start::Now)
+    }
+}
+
+impl<'de> Deserialize<'de> for StartSetting {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(Self(match text.as_str() {
+            "now" => Start::Now,
+            "oldest" => Start::Oldest,
+            span => Start::Back(span.parse::<Span>().map_err(serde::de::Error::custom)?.0),
+        }))
+    }
+}
+
+impl JsonSchema for StartSetting {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Start".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "examples": ["now", "24h", "oldest"] })
+    }
+}

@@ -1,0 +1,1 @@
+//! The routing table: which sinks want an event.

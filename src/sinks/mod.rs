@@ -1,0 +1,67 @@
+//! The destinations: one file a kind, and the table of all kinds.
+//!
+//! Guarantees: the table is the only list. Parsing, `siemgate sinks`, the JSON Schema, the samples
+//! and the conformance suite all read it, so a kind that is in it has all of them. Building a sink
+//! never touches the network. A sink retries, counts and logs nothing: see `core/sink.rs`.
+
+mod file;
+mod http;
+mod stdout;
+mod taegis;
+
+use std::sync::Arc;
+
+use schemars::Schema;
+use serde::Serialize;
+
+use crate::core::config::{Problems, Section};
+use crate::core::sink::{Class, Idempotency, Limits, Sink};
+
+/// One kind of sink: everything the rest of the program knows of it.
+pub struct Kind {
+    /// The `type` in `[sinks.NAME]`.
+    pub name: &'static str,
+    /// One line for lists.
+    pub about: &'static str,
+    /// A complete section, as TOML, that `check` accepts; `{{peer}}` stands for a base URL and
+    /// `{{dir}}` for a writable folder, so that the conformance suite can run it.
+    pub sample: &'static str,
+    /// What it is for.
+    pub class: Class,
+    /// Whether a repeated delivery is recognised by the destination.
+    pub idempotency: Idempotency,
+    /// What backs the wire facts it was built from.
+    pub proof: Proof,
+    /// Its settings, without the keys that all sinks share.
+    pub schema: fn() -> Schema,
+    /// Build from its settings. Pure but for reading files that the settings name.
+    pub build: fn(&Section) -> Result<Built, Problems>,
+}
+
+/// A sink ready for its worker.
+pub struct Built {
+    /// The sink.
+    pub sink: Arc<dyn Sink>,
+    /// What the destination takes at most with these settings.
+    pub limits: Limits,
+}
+
+/// How well the wire facts of a kind are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// Tested against the real thing (named here).
+    RealServer(&'static str),
+    /// Built from the vendor's documents.
+    Documented,
+    /// Some facts could not be verified; they are settings with safe defaults.
+    UnverifiedFacts,
+}
+
+/// All kinds, in the order of `siemgate sinks`.
+pub const KINDS: &[&Kind] = &[&taegis::KIND, &file::KIND, &stdout::KIND];
+
+/// The kind called `name`.
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().copied().find(|kind| kind.name == name)
+}
