@@ -8,6 +8,7 @@ pub mod config;
 pub mod delivery;
 pub mod event;
 pub mod finding;
+pub mod letters;
 pub mod log;
 pub mod metrics;
 pub mod route;

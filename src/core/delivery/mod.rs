@@ -1,1 +1,136 @@
-//! Delivery.
+//! Delivery: one worker a sink, which reads the log at its own position, keeps what the routes
+//! give the sink, batches, sends, and moves its position.
+//!
+//! Guarantees: an event is settled (delivered, dead-lettered, filtered, expired) exactly once for
+//! the ledger; a sink, dead, slow or lying, holds up nobody but itself; what is in memory is
+//! bounded. It does not know what a destination is: see `core/sink.rs`.
+
+mod batch;
+mod journal;
+mod pace;
+mod receipts;
+mod settle;
+mod suspects;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use receipts::{Receipt, Receipts, Watch};
+
+use super::Timestamp;
+use super::config::DeliverySettings;
+use super::event::{Event, Position};
+use super::letters::{DeadNote, Letters};
+use super::log::{Log, LogError, Start};
+use super::metrics::Metrics;
+use super::route::{Select, Shape};
+use super::sink::{Limits, Sink};
+
+/// Events outside the ledger that one worker will hold: replays, and what a failed log could not
+/// take.
+const EXTRA: usize = 1_000;
+
+/// What all workers of a gateway share.
+pub struct Engine {
+    /// The events.
+    pub log: Arc<dyn Log>,
+    /// What destinations refused.
+    pub dead: Arc<Letters<DeadNote>>,
+    /// The routing rules in force; replaced as one.
+    pub rules: ArcSwap<Rules>,
+    /// What became of the latest events.
+    pub receipts: Arc<Receipts>,
+    /// Counters and gauges.
+    pub metrics: Arc<Metrics>,
+    /// The wall clock.
+    pub clock: fn() -> Timestamp,
+}
+
+/// The routing rules: who wants an event, and in what shape.
+pub struct Rules {
+    /// Chooses sinks.
+    pub select: Arc<dyn Select>,
+    /// Shapes for a route.
+    pub shape: Arc<dyn Shape>,
+}
+
+/// One sink to deliver to.
+pub struct Spec {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The sink.
+    pub sink: Arc<dyn Sink>,
+    /// What the destination takes at most.
+    pub limits: Limits,
+    /// The `delivery` section.
+    pub settings: DeliverySettings,
+    /// Where it begins when it has no cursor.
+    pub start: Start,
+    /// Encoded bytes it may hold in memory: its share of the gateway's budget.
+    pub window_bytes: usize,
+}
+
+/// An event that reaches a worker by another way than the log; outside the ledger.
+pub enum Extra {
+    /// A dead letter to try again.
+    Replay {
+        /// Its number.
+        letter: Position,
+        /// The event it was.
+        event: Arc<Event>,
+    },
+    /// An event that the log could not take.
+    Spill(Arc<Event>),
+}
+
+/// A running worker.
+pub struct Delivery {
+    extra: mpsc::Sender<Extra>,
+    drain: CancellationToken,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Delivery {
+    /// Open the sink's cursor and start its worker.
+    pub async fn start(engine: Arc<Engine>, spec: Spec) -> Result<Self, LogError> {
+        let reader = engine.log.open(&spec.name, spec.start).await?;
+        let (extra, extras) = mpsc::channel(EXTRA);
+        let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+        let worker = worker::Worker::new(engine, spec, reader, extras, drain.clone(), stop.clone());
+        // The one place that spawns a worker; `finish` joins it.
+        #[allow(clippy::disallowed_methods)]
+        let task = tokio::spawn(worker.run());
+        Ok(Self { extra, drain, stop, task })
+    }
+
+    /// Hand over an event that is not in the log; false when the worker holds enough of them.
+    pub fn offer(&self, extra: Extra) -> bool {
+        self.extra.try_send(extra).is_ok()
+    }
+
+    /// Begin to finish: deliver what can be delivered now, then end.
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Whether the worker has ended.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Drain for at most `limit`, then let go. The cursor is stored in either case.
+    pub async fn finish(mut self, limit: Duration) {
+        self.drain.cancel();
+        if tokio::time::timeout(limit, &mut self.task).await.is_err() {
+            self.stop.cancel();
+            let _ = (&mut self.task).await;
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Settling: the one place where an event ends for a sink.
+//!
+//! Guarantees: cursor, counters, receipts and journal are told together, once; a dead letter is
+//! durable before the mark may pass its event. It decides nothing.
+
+use std::sync::Arc;
+
+use super::batch::{Item, Origin};
+use super::journal::Journal;
+use super::{Engine, Receipt};
+use crate::core::Timestamp;
+use crate::core::event::Position;
+use crate::core::letters::DeadNote;
+use crate::core::log::{End, Reader};
+use crate::core::metrics::{SinkMetrics, Vitals};
+use crate::core::sink::{Fault, Reply};
+
+/// The books of one delivery.
+pub(super) struct Books {
+    pub engine: Arc<Engine>,
+    pub sink: Arc<str>,
+    pub reader: Box<dyn Reader>,
+    pub metrics: Arc<SinkMetrics>,
+    pub journal: Journal,
+}
+
+impl Books {
+    pub async fn delivered(&mut self, item: &Item, reply: &Reply) {
+        let now = (self.engine.clock)();
+        self.journal.delivered(item, reply, now);
+        self.receipt(item, Some(End::Delivered), None, Some(reply));
+        match item.origin {
+            Origin::Log => {
+                self.metrics.delivered(item.event.received, now);
+                self.end(item.event.position, End::Delivered);
+            }
+            Origin::Spill => {}
+            Origin::Replay(letter) => close_letter(&self.engine, letter, now).await,
+        }
+    }
+
+    /// Settled without the destination: filtered or expired.
+    pub fn end(&mut self, position: Position, end: End) {
+        self.reader.done(position, end);
+        self.metrics.settled(end, 1);
+    }
+
+    pub fn expired(&mut self, item: &Item) {
+        self.receipt(item, Some(End::Expired), None, None);
+        if item.origin == Origin::Log {
+            self.end(item.event.position, End::Expired);
+        }
+    }
+
+    /// Bury the item; false when the letter could not be stored, and so the event must stay.
+    pub async fn bury(&mut self, item: &Item, fault: &Fault) -> bool {
+        let now = (self.engine.clock)();
+        let note = DeadNote {
+            sink: self.sink.clone(),
+            route: item.route.clone(),
+            cause: fault.cause,
+            note: fault.note.clone(),
+            reply: fault.reply.clone(),
+            attempts: item.attempts,
+            position: item.event.position,
+            died: now,
+        };
+        if let Err(error) = self.engine.dead.keep(&item.event, &note).await {
+            self.journal.letter_failed(&error);
+            return false;
+        }
+        self.journal.dead(item, fault);
+        self.receipt(item, Some(End::Dead), Some(fault), fault.reply.as_ref());
+        match item.origin {
+            Origin::Log => self.end(item.event.position, End::Dead),
+            Origin::Spill => {}
+            // The new letter has taken the old one's place.
+            Origin::Replay(letter) => close_letter(&self.engine, letter, now).await,
+        }
+        true
+    }
+
+    /// An attempt failed; the event stays.
+    pub fn pending(&self, item: &Item, fault: &Fault) {
+        self.receipt(item, None, Some(fault), fault.reply.as_ref());
+    }
+
+    fn receipt(&self, item: &Item, end: Option<End>, fault: Option<&Fault>, reply: Option<&Reply>) {
+        let receipt = Receipt {
+            end,
+            attempts: item.attempts,
+            cause: fault.map(|fault| fault.cause),
+            note: fault.map(|fault| fault.note.clone()).unwrap_or_default(),
+            reply: reply.cloned(),
+        };
+        self.engine.receipts.note(item.event.id, &self.sink, receipt);
+    }
+
+    /// Publish what the worker holds, for the gauges.
+    pub fn publish(&self, mut vitals: Vitals, in_flight: usize) {
+        let standing = self.reader.standing();
+        vitals.start = standing.start;
+        vitals.next = standing.next;
+        vitals.settled = standing.terms.total();
+        self.metrics.publish(vitals, in_flight);
+    }
+}
+
+/// The letter was replayed. If that cannot be written down the letter stays open and may be
+/// replayed again, which loses nothing.
+async fn close_letter(engine: &Engine, letter: Position, now: Timestamp) {
+    if let Err(error) = engine.dead.settle(letter, "replayed", now).await {
+        tracing::warn!(letter = letter.0, %error, "a replayed dead letter stays listed");
+    }
+}

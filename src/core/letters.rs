@@ -1,0 +1,216 @@
+//! Letters: bodies that wait for a person, each with a note. Dead letters and the quarantine.
+//!
+//! Guarantees: a letter is on stable storage before `keep` returns, in a log of the same type as
+//! the events' own, with its own limits (the oldest go first); it stays open until it is dropped
+//! or replayed, which is written down too. Memory holds a position and a label a letter.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+use super::event::{Draft, Event, EventId, Position};
+use super::log::{Item, Limit, Log, LogError, Refusal};
+use super::sink::{Cause, Reply};
+
+/// How much of the letters' log is read at once.
+const PAGE: Limit = Limit { events: 500, bytes: 4 << 20 };
+
+/// Why a destination's event is in the dead letters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeadNote {
+    /// The sink that could not deliver it.
+    pub sink: Arc<str>,
+    /// The route that chose the sink.
+    pub route: Arc<str>,
+    /// The cause of the last failure.
+    pub cause: Cause,
+    /// What to know about it.
+    pub note: String,
+    /// What the destination said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Reply>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Its position in the events' log.
+    pub position: Position,
+    /// When it was given up.
+    pub died: Timestamp,
+}
+
+/// Why a body is in the quarantine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QuarantineNote {
+    /// The configured source it was sent to.
+    pub source: Arc<str>,
+    /// `malformed`, `too_large` or `too_many`.
+    pub reason: Arc<str>,
+    /// What was wrong, as the sender was told.
+    pub detail: String,
+    /// The sender's address.
+    pub peer: String,
+    /// The body is only the beginning of what was sent, and cannot be replayed.
+    pub truncated: bool,
+}
+
+/// What a letter is counted under: a dead letter's sink, a quarantined body's source.
+pub trait Labelled {
+    /// The label.
+    fn label(&self) -> &Arc<str>;
+}
+
+impl Labelled for DeadNote {
+    fn label(&self) -> &Arc<str> {
+        &self.sink
+    }
+}
+
+impl Labelled for QuarantineNote {
+    fn label(&self) -> &Arc<str> {
+        &self.source
+    }
+}
+
+/// What is written beside a body.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Entry<N> {
+    /// A letter.
+    Letter(N),
+    /// An earlier letter is settled: `dropped` or `replayed`.
+    Settled { letter: Position, how: String },
+}
+
+/// One open letter.
+#[derive(Debug)]
+pub struct Letter<N> {
+    /// Its number, for `show`, `replay` and `drop`.
+    pub number: Position,
+    /// The body, its source, id and time.
+    pub event: Arc<Event>,
+    /// Why it is here.
+    pub note: N,
+}
+
+/// A log of letters.
+pub struct Letters<N> {
+    log: Arc<dyn Log>,
+    open: Mutex<BTreeMap<Position, Arc<str>>>,
+    notes: PhantomData<fn() -> N>,
+}
+
+impl<N: Labelled + Serialize + DeserializeOwned> Letters<N> {
+    /// The letters in `log`: reads it once to find out which are open.
+    pub async fn open(log: Arc<dyn Log>) -> Result<Self, LogError> {
+        let letters = Self { log, open: Mutex::default(), notes: PhantomData };
+        letters
+            .each(Position(0), |position, _, entry| {
+                let mut open = letters.lock();
+                match entry {
+                    Entry::Letter(note) => drop(open.insert(position, note.label().clone())),
+                    Entry::Settled { letter, .. } => drop(open.remove(&letter)),
+                }
+                true
+            })
+            .await?;
+        Ok(letters)
+    }
+
+    /// Keep the body of `event` with `note`; durable when this returns.
+    pub async fn keep(&self, event: &Draft, note: &N) -> Result<Position, Refusal> {
+        let mut draft =
+            Draft::new(event.id, event.received, event.source.clone(), event.body.clone());
+        draft.note = encode(&Entry::Letter(note));
+        let position = self.log.append(vec![draft]).await?.start;
+        self.lock().insert(position, note.label().clone());
+        Ok(position)
+    }
+
+    /// The open letters from number `from` on, oldest first, at most `limit`.
+    pub async fn list(&self, from: Position, limit: usize) -> Result<Vec<Letter<N>>, LogError> {
+        let mut found = Vec::new();
+        self.each(from, |number, event, entry| {
+            if let Entry::Letter(note) = entry
+                && self.lock().contains_key(&number)
+            {
+                found.push(Letter { number, event, note });
+            }
+            found.len() < limit
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// The open letter `number`.
+    pub async fn get(&self, number: Position) -> Result<Option<Letter<N>>, LogError> {
+        let found = self.list(number, 1).await?;
+        Ok(found.into_iter().find(|letter| letter.number == number))
+    }
+
+    /// Close the letter `number`; false when it is not open. `how` is `dropped` or `replayed`.
+    pub async fn settle(&self, number: Position, how: &str, now: Timestamp) -> Result<bool, Refusal> {
+        if !self.lock().contains_key(&number) {
+            return Ok(false);
+        }
+        let entry = Entry::<N>::Settled { letter: number, how: how.to_owned() };
+        let mut draft = Draft::new(EventId::fresh(), now, "siemgate".into(), Bytes::new());
+        draft.note = encode(&entry);
+        self.log.append(vec![draft]).await?;
+        Ok(self.lock().remove(&number).is_some())
+    }
+
+    /// Open letters by label.
+    pub fn counts(&self) -> BTreeMap<Arc<str>, u64> {
+        let oldest = self.log.stats().oldest;
+        let mut open = self.lock();
+        // What retention has freed is no longer open.
+        *open = open.split_off(&oldest);
+        let mut counts = BTreeMap::new();
+        for label in open.values() {
+            *counts.entry(label.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The log underneath.
+    pub fn log(&self) -> &Arc<dyn Log> {
+        &self.log
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Position, Arc<str>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Visit the entries from `from` on until `visit` returns false.
+    async fn each(
+        &self,
+        from: Position,
+        mut visit: impl FnMut(Position, Arc<Event>, Entry<N>) -> bool,
+    ) -> Result<(), LogError> {
+        let mut next = from;
+        loop {
+            let page = self.log.read(next, PAGE).await?;
+            if page.items.is_empty() {
+                return Ok(());
+            }
+            for item in page.items {
+                let Item::Event(event) = item else { continue };
+                // An entry this version cannot read is left alone.
+                let Ok(entry) = serde_json::from_slice(&event.note) else { continue };
+                if !visit(event.position, event, entry) {
+                    return Ok(());
+                }
+            }
+            next = page.next;
+        }
+    }
+}
+
+fn encode<N: Serialize>(entry: &Entry<N>) -> Bytes {
+    // Notes are plain structs with string keys: writing them to memory cannot fail.
+    serde_json::to_vec(entry).unwrap_or_default().into()
+}
