@@ -13,3 +13,4 @@
 //! ARCHITECTURE.md has the picture, the invariants and the decisions.
 
 pub mod core;
+pub mod http;

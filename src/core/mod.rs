@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod delivery;
+pub mod duplicates;
 pub mod event;
 pub mod finding;
 pub mod letters;

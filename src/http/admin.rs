@@ -1,0 +1,273 @@
+//! The admin listener: metrics, health, dead letters and the quarantine.
+//!
+//! Guarantees: `/metrics`, `/healthz` and `/readyz` only read; everything under `/api/` answers
+//! only to a Host that is one of ours and to no web page (an Origin header is refused), so that a
+//! browser on this machine cannot be used against it. It has no authentication of its own: keep it
+//! on the loopback interface.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HOST, ORIGIN};
+use actix_web::web::{self, Data, Json, Query};
+use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::ingress::Ingress;
+use crate::core::delivery::{Engine, Extra};
+use crate::core::event::{EventId, Position};
+use crate::core::letters::{Labelled, Letter, Letters};
+use crate::core::log::LogError;
+
+/// Hands an event to the worker of a sink: `None` without such a sink, false when it is full.
+pub type Offer = Arc<dyn Fn(&str, Extra) -> Option<bool> + Send + Sync>;
+
+/// What the admin listener serves from.
+pub struct Admin {
+    /// The webhook side, for replays from the quarantine.
+    pub ingress: Data<Ingress>,
+    /// The way to the workers.
+    pub offer: Offer,
+    /// Why the gateway is not ready, if it is not.
+    pub not_ready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Names and addresses this listener may be called by.
+    pub hosts: Vec<String>,
+}
+
+impl Admin {
+    fn engine(&self) -> &Engine {
+        &self.ingress.engine
+    }
+}
+
+/// The routes of the admin listener.
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/metrics", web::get().to(metrics))
+        .route("/healthz", web::get().to(healthz))
+        .route("/readyz", web::get().to(readyz))
+        .route("/api/v1/dead", web::get().to(dead_list))
+        .route("/api/v1/dead/replay", web::post().to(dead_replay_all))
+        .route("/api/v1/dead/{number}", web::get().to(dead_show))
+        .route("/api/v1/dead/{number}/replay", web::post().to(dead_replay))
+        .route("/api/v1/dead/{number}/drop", web::post().to(dead_drop))
+        .route("/api/v1/quarantine", web::get().to(quarantine_list))
+        .route("/api/v1/quarantine/{number}", web::get().to(quarantine_show))
+        .route("/api/v1/quarantine/{number}/replay", web::post().to(quarantine_replay))
+        .route("/api/v1/quarantine/{number}/drop", web::post().to(quarantine_drop))
+        .default_service(web::to(nothing));
+}
+
+/// An answer or a refusal.
+type Answer = Result<HttpResponse, Told>;
+
+/// A refusal, with what to tell.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+struct Told {
+    status: StatusCode,
+    error: String,
+}
+
+impl ResponseError for Told {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::build(self.status).json(json!({ "error": self.error }))
+    }
+}
+
+fn told(status: u16, error: impl std::fmt::Display) -> Told {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Told { status, error: error.to_string() }
+}
+
+fn unreadable(error: LogError) -> Told {
+    told(500, error)
+}
+
+/// Refuse what a web page could send.
+fn guard(request: &HttpRequest, admin: &Admin) -> Result<(), Told> {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    if request.headers().contains_key(ORIGIN) {
+        return Err(told(403, "requests from web pages are refused"));
+    }
+    let host = header(HOST).unwrap_or_default();
+    if admin.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)) {
+        Ok(())
+    } else {
+        Err(told(403, format!("Host `{host}` is not this listener; call it by {}", admin.hosts.join(" or "))))
+    }
+}
+
+async fn nothing() -> Answer {
+    Err(told(404, "nothing here; see /metrics, /healthz, /readyz, /api/v1/dead, /api/v1/quarantine"))
+}
+
+async fn metrics(admin: Data<Admin>) -> impl Responder {
+    let engine = admin.engine();
+    let text = engine.metrics.render(&engine.log.stats(), &engine.dead.counts(), (engine.clock)());
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
+}
+
+async fn healthz() -> impl Responder {
+    HttpResponse::Ok().json(json!({ "status": "alive" }))
+}
+
+async fn readyz(admin: Data<Admin>) -> impl Responder {
+    match (admin.not_ready)() {
+        None => HttpResponse::Ok().json(json!({ "status": "ready" })),
+        Some(reason) => HttpResponse::ServiceUnavailable().json(json!({ "status": "not ready", "reason": reason })),
+    }
+}
+
+/// Which letters to list or replay.
+#[derive(Debug, Deserialize)]
+struct Selection {
+    /// Only this sink's (dead letters) or source's (quarantine).
+    sink: Option<String>,
+    /// From this number on.
+    #[serde(default)]
+    from: Position,
+    /// At most so many, 1,000 at the most.
+    limit: Option<usize>,
+}
+
+impl Selection {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(100).min(1_000)
+    }
+    fn wants(&self, label: &str) -> bool {
+        self.sink.as_deref().is_none_or(|sink| sink == label)
+    }
+}
+
+/// A letter as the API shows it; the body only where one letter is asked for.
+#[derive(Serialize)]
+struct View<'l, N> {
+    number: Position,
+    id: EventId,
+    source: &'l str,
+    received: crate::core::Timestamp,
+    bytes: usize,
+    #[serde(flatten)]
+    note: &'l N,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<std::borrow::Cow<'l, str>>,
+}
+
+fn view<N>(letter: &Letter<N>, with_body: bool) -> View<'_, N> {
+    View {
+        number: letter.number,
+        id: letter.event.id,
+        source: &letter.event.source,
+        received: letter.event.received,
+        bytes: letter.event.body.len(),
+        note: &letter.note,
+        body: with_body.then(|| String::from_utf8_lossy(&letter.event.body)),
+    }
+}
+
+async fn list<N>(letters: &Letters<N>, selection: &Selection) -> Answer
+where
+    N: Labelled + Serialize + serde::de::DeserializeOwned,
+{
+    let all = letters.list(selection.from, selection.limit()).await.map_err(unreadable)?;
+    let open: u64 = letters.counts().values().sum();
+    let shown: Vec<_> =
+        all.iter().filter(|letter| selection.wants(letter.note.label())).map(|letter| view(letter, false)).collect();
+    Ok(HttpResponse::Ok().json(json!({ "open": open, "letters": shown })))
+}
+
+async fn one<N>(letters: &Letters<N>, number: u64) -> Result<Letter<N>, Told>
+where
+    N: Labelled + Serialize + serde::de::DeserializeOwned,
+{
+    let found = letters.get(Position(number)).await.map_err(unreadable)?;
+    found.ok_or_else(|| told(404, format!("there is no open letter {number}")))
+}
+
+async fn close<N>(letters: &Letters<N>, number: u64, how: &str, admin: &Admin) -> Answer
+where
+    N: Labelled + Serialize + serde::de::DeserializeOwned,
+{
+    let now = (admin.engine().clock)();
+    match letters.settle(Position(number), how, now).await {
+        Ok(true) => Ok(HttpResponse::Ok().json(json!({ how: number }))),
+        Ok(false) => Err(told(404, format!("there is no open letter {number}"))),
+        Err(refusal) => Err(told(503, refusal)),
+    }
+}
+
+type Guarded = (HttpRequest, Data<Admin>);
+
+async fn dead_list(request: HttpRequest, admin: Data<Admin>, selection: Query<Selection>) -> Answer {
+    guard(&request, &admin)?;
+    list(&admin.engine().dead, &selection).await
+}
+
+async fn dead_show(request: HttpRequest, admin: Data<Admin>, number: web::Path<u64>) -> Answer {
+    guard(&request, &admin)?;
+    let letter = one(&admin.engine().dead, *number).await?;
+    Ok(HttpResponse::Ok().json(Json(view(&letter, true))))
+}
+
+async fn dead_replay((request, admin): Guarded, number: web::Path<u64>) -> Answer {
+    guard(&request, &admin)?;
+    let letter = one(&admin.engine().dead, *number).await?;
+    let sink = letter.note.sink.clone();
+    match (admin.offer)(&sink, Extra::Replay { letter: letter.number, event: letter.event }) {
+        Some(true) => Ok(HttpResponse::Accepted().json(json!({ "replaying": 1 }))),
+        Some(false) => Err(told(503, format!("sink {sink} has enough to replay; try again later"))),
+        None => Err(told(409, format!("sink {sink} is not configured any more"))),
+    }
+}
+
+async fn dead_replay_all((request, admin): Guarded, selection: Query<Selection>) -> Answer {
+    guard(&request, &admin)?;
+    let letters = admin.engine().dead.list(selection.from, selection.limit()).await.map_err(unreadable)?;
+    let (mut replaying, mut left) = (0, 0);
+    for letter in letters.into_iter().filter(|letter| selection.wants(&letter.note.sink)) {
+        let sink = letter.note.sink.clone();
+        match (admin.offer)(&sink, Extra::Replay { letter: letter.number, event: letter.event }) {
+            Some(true) => replaying += 1,
+            _ => left += 1,
+        }
+    }
+    Ok(HttpResponse::Accepted().json(json!({ "replaying": replaying, "left": left })))
+}
+
+async fn dead_drop((request, admin): Guarded, number: web::Path<u64>) -> Answer {
+    guard(&request, &admin)?;
+    close(&admin.engine().dead, *number, "dropped", &admin).await
+}
+
+async fn quarantine_list(request: HttpRequest, admin: Data<Admin>, selection: Query<Selection>) -> Answer {
+    guard(&request, &admin)?;
+    list(&admin.ingress.quarantine, &selection).await
+}
+
+async fn quarantine_show(request: HttpRequest, admin: Data<Admin>, number: web::Path<u64>) -> Answer {
+    guard(&request, &admin)?;
+    let letter = one(&admin.ingress.quarantine, *number).await?;
+    Ok(HttpResponse::Ok().json(Json(view(&letter, true))))
+}
+
+async fn quarantine_replay((request, admin): Guarded, number: web::Path<u64>) -> Answer {
+    guard(&request, &admin)?;
+    let letter = one(&admin.ingress.quarantine, *number).await?;
+    if letter.note.truncated {
+        return Err(told(409, "only its beginning was kept; it cannot be replayed"));
+    }
+    let stored = admin.ingress.replay(&letter.note.source, letter.event.body.clone()).await;
+    let accepted = stored.map_err(|error| told(409, error))?;
+    close(&admin.ingress.quarantine, *number, "replayed", &admin).await?;
+    Ok(HttpResponse::Ok().json(accepted))
+}
+
+async fn quarantine_drop((request, admin): Guarded, number: web::Path<u64>) -> Answer {
+    guard(&request, &admin)?;
+    close(&admin.ingress.quarantine, *number, "dropped", &admin).await
+}

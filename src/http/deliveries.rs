@@ -1,0 +1,106 @@
+//! "Is it in Sophos?": how an event stands at each of its sinks, for replies.
+//!
+//! Guarantees: a waiter is registered before the append, so it misses nothing; waiting is bounded.
+//! It asks the receipts, the log and the cursors, and decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::core::delivery::{Engine, Receipt, Receipts};
+use crate::core::event::EventId;
+use crate::core::log::End;
+use crate::core::route::Choice;
+
+/// Longest wait a request may ask for.
+pub const LONGEST: Duration = Duration::from_secs(60);
+
+/// One event at one sink.
+#[derive(Debug, Serialize)]
+pub struct DeliveryView {
+    /// The sink.
+    pub sink: Arc<str>,
+    /// `delivered`, `dead`, `expired`, `pending`; or `settled` when it ended before the gateway
+    /// was last started, so that how it ended is no longer in memory.
+    pub state: &'static str,
+    /// HTTP status of the destination's last reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What the destination says it took.
+    #[serde(rename = "successCount", skip_serializing_if = "Option::is_none")]
+    pub success_count: Option<u64>,
+    /// Attempts so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// Cause of the last failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<&'static str>,
+    /// What to know about the last failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// The beginning of the destination's last reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<String>,
+}
+
+impl DeliveryView {
+    fn bare(sink: &Arc<str>, state: &'static str) -> Self {
+        Self {
+            sink: sink.clone(),
+            state,
+            status: None,
+            success_count: None,
+            attempts: None,
+            cause: None,
+            note: None,
+            reply: None,
+        }
+    }
+
+    fn of(sink: &Arc<str>, receipt: &Receipt) -> Self {
+        let reply = receipt.reply.as_ref();
+        Self {
+            status: reply.and_then(|reply| reply.status),
+            success_count: reply.and_then(|reply| reply.accepted),
+            attempts: Some(receipt.attempts),
+            cause: receipt.cause.map(|cause| cause.as_str()),
+            note: Some(receipt.note.clone()).filter(|note| !note.is_empty()),
+            reply: reply.map(|reply| reply.excerpt.clone()).filter(|text| !text.is_empty()),
+            ..Self::bare(sink, receipt.end.map_or("pending", End::as_str))
+        }
+    }
+}
+
+/// Whether every sink of `choice` has settled `id`.
+pub fn settled(receipts: &Receipts, id: EventId, choice: &Choice) -> bool {
+    let known = receipts.of(id);
+    choice.sinks().all(|sink| known.iter().any(|(name, receipt)| name == sink && receipt.end.is_some()))
+}
+
+/// How the event `id` with this routing answer stands.
+pub fn of(receipts: &Receipts, id: EventId, choice: &Choice) -> Vec<DeliveryView> {
+    let known = receipts.of(id);
+    let view = |sink: &Arc<str>| match known.iter().find(|(name, _)| name == sink) {
+        Some((_, receipt)) => DeliveryView::of(sink, receipt),
+        None => DeliveryView::bare(sink, "pending"),
+    };
+    choice.sinks().map(view).collect()
+}
+
+/// How an earlier event stands, also one from before the last start.
+pub async fn of_stored(engine: &Engine, id: EventId) -> Vec<DeliveryView> {
+    let Ok(Some(event)) = engine.log.find(id).await else { return Vec::new() };
+    let choice = engine.rules.load().select.choose(&event);
+    let standings = engine.log.stats().deliveries;
+    let mut views = of(&engine.receipts, id, &choice);
+    for view in views.iter_mut().filter(|view| view.state == "pending" && view.attempts.is_none()) {
+        let passed = |(name, standing): &(String, crate::core::log::Standing)| {
+            **name == *view.sink && event.position < standing.mark && event.position >= standing.start
+        };
+        if standings.iter().any(passed) {
+            view.state = "settled";
+        }
+    }
+    views
+}

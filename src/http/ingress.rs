@@ -1,0 +1,222 @@
+//! The webhook door: a request in, a durable event, an honest answer.
+//!
+//! Guarantees: 200 only after stable storage, for all events of the request or none; what an
+//! allowed sender gets refused for is kept in the quarantine; every body is read to its end. The
+//! steps are in `accept`, in order. It does not deliver: the workers read the log.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::http::header::{ALLOW, RETRY_AFTER};
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use arc_swap::ArcSwap;
+
+use super::body::{self, BodyError, Budget};
+use super::deliveries;
+use super::door::{Closed, Door, Doors};
+use super::split::{self, Malformed};
+use super::store::Accepted;
+use crate::core::config::{ServerSettings, Span};
+use crate::core::delivery::Engine;
+use crate::core::duplicates::Duplicates;
+use crate::core::event::{Draft, Event, EventId};
+use crate::core::letters::{Letters, QuarantineNote};
+
+/// Label of requests that lead to no source.
+const NOWHERE: &str = "none";
+
+/// Takes an event that the log could not, to be delivered from memory; returns whether any sink
+/// took it.
+pub type Spill = Arc<dyn Fn(Arc<Event>) -> bool + Send + Sync>;
+
+/// Everything the webhook listeners share.
+pub struct Ingress {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// The sources' doors; replaced as one.
+    pub doors: ArcSwap<Doors>,
+    /// The duplicate window.
+    pub duplicates: Arc<Duplicates>,
+    /// What was refused at the door.
+    pub quarantine: Arc<Letters<QuarantineNote>>,
+    /// Bodies in memory.
+    pub budget: Budget,
+    /// Limits.
+    pub settings: ServerSettings,
+    /// The way out when the log cannot take an event.
+    pub spill: Spill,
+}
+
+/// Why a request is refused: the whole answer.
+#[derive(Debug)]
+pub struct Refused {
+    status: u16,
+    reason: &'static str,
+    error: String,
+    retry_after: Option<u32>,
+}
+
+impl Refused {
+    pub(super) fn new(status: u16, reason: &'static str, error: impl Into<String>) -> Self {
+        Self { status, reason, error: error.into(), retry_after: None }
+    }
+
+    pub(super) fn later(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    fn response(&self) -> HttpResponse {
+        let status = actix_web::http::StatusCode::from_u16(self.status).unwrap_or_default();
+        let mut response = HttpResponseBuilder::new(status);
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        response.json(serde_json::json!({ "error": self.error, "reason": self.reason }))
+    }
+}
+
+/// The handler of every request on the webhook listeners.
+pub async fn webhook(request: HttpRequest, payload: web::Payload, ingress: web::Data<Ingress>) -> HttpResponse {
+    let started = Instant::now();
+    let payload = payload.into_inner();
+    let doors = ingress.doors.load_full();
+    let Some(door) = doors.at(request.path()) else {
+        body::drain(payload).await;
+        ingress.engine.metrics.refused(NOWHERE, "unknown_source");
+        let hint = format!("nothing listens here; webhooks go to {}", doors.paths().join(", "));
+        return Refused::new(404, "unknown_source", hint).response();
+    };
+    if request.method() != Method::POST {
+        body::drain(payload).await;
+        let hint = serde_json::json!({ "error": "webhooks arrive by POST", "reason": "method" });
+        return HttpResponse::MethodNotAllowed().insert_header((ALLOW, "POST")).json(hint);
+    }
+    let source = door.source.clone();
+    let response = match accept(&ingress, door, &request, payload).await {
+        Ok(accepted) => HttpResponse::Ok().json(accepted),
+        Err(refused) => {
+            ingress.engine.metrics.refused(&source, refused.reason);
+            tracing::warn!(%source, reason = refused.reason, status = refused.status, error = %refused.error, "refused at the door");
+            refused.response()
+        }
+    };
+    ingress.engine.metrics.answered(&source, started.elapsed());
+    response
+}
+
+/// The main road, step by step.
+async fn accept(ingress: &Ingress, door: &Door, request: &HttpRequest, payload: Payload) -> Result<Accepted, Refused> {
+    let peer = request.peer_addr().map(|address| address.ip());
+    if let Err(closed) = door.admits(peer, request.headers()) {
+        body::drain(payload).await;
+        return Err(not_admitted(closed, peer));
+    }
+    let body = ingress.body(door, request, payload, peer).await?;
+    let wait = Wait::asked(request.query_string());
+    let key = header_key(request);
+    ingress.store(door, body.bytes.clone(), key, wait, peer).await
+}
+
+fn not_admitted(closed: Closed, peer: Option<IpAddr>) -> Refused {
+    match closed {
+        Closed::Sender => {
+            let peer = peer.map_or_else(|| "unknown".to_owned(), |ip| ip.to_canonical().to_string());
+            Refused::new(403, "sender", format!("{peer} may not post here; add it to this source's `allow`"))
+        }
+        Closed::Token => Refused::new(401, "token", "the token is missing or wrong; send it in the configured header"),
+    }
+}
+
+/// The sender's own idempotency key.
+fn header_key(request: &HttpRequest) -> Option<Vec<u8>> {
+    let headers = request.headers();
+    let value = headers.get("webhook-id").or_else(|| headers.get("idempotency-key"))?;
+    Some(value.as_bytes().to_vec())
+}
+
+/// How long the sender wants to wait for deliveries.
+#[derive(Default)]
+pub(super) struct Wait {
+    pub limit: Option<Duration>,
+    pub note: Option<String>,
+}
+
+impl Wait {
+    fn asked(query: &str) -> Self {
+        let asked = query.split('&').find_map(|pair| pair.strip_prefix("wait="));
+        let Some(asked) = asked else { return Self::default() };
+        match asked.parse::<Span>() {
+            Ok(span) => Self { limit: Some(span.0.min(deliveries::LONGEST)), note: None },
+            // A wait we cannot read is no reason to refuse an alert.
+            Err(error) => Self { limit: None, note: Some(format!("wait: {error}")) },
+        }
+    }
+}
+
+impl Ingress {
+    async fn body(&self, door: &Door, request: &HttpRequest, payload: Payload, peer: Option<IpAddr>) -> Result<body::Body, Refused> {
+        let limit = usize::try_from(self.settings.body_limit.0).unwrap_or(usize::MAX);
+        let timeout = self.settings.body_timeout.0;
+        match body::read(request, payload, limit, timeout, &self.budget).await {
+            Ok(body) => Ok(body),
+            Err(BodyError::TooLarge { kept, truncated }) => {
+                let error = format!(
+                    "the body is larger than {}; send less at once or raise server.body_limit",
+                    self.settings.body_limit
+                );
+                let refused = Refused::new(413, "too_large", error);
+                Err(self.quarantined(door, kept, truncated, peer, refused).await)
+            }
+            Err(BodyError::Broken(error)) => Err(Refused::new(400, "malformed", error)),
+            Err(BodyError::Busy) => Err(Refused::new(503, "busy", "too many bodies at once; try again").later(1)),
+            Err(BodyError::Late) => Err(Refused::new(408, "timeout", "the body did not arrive in time")),
+        }
+    }
+
+    /// The events of a body; what is not a set of events goes to the quarantine.
+    pub(super) async fn pieces(&self, door: &Door, body: &Bytes, peer: Option<IpAddr>) -> Result<Vec<Bytes>, Refused> {
+        match split::split(body, self.settings.events_limit) {
+            Ok(pieces) => Ok(pieces),
+            Err(error) => {
+                let (status, reason) = match error {
+                    Malformed::TooMany { .. } => (413, "too_many"),
+                    _ => (400, "malformed"),
+                };
+                let refused = Refused::new(status, reason, error.to_string());
+                Err(self.quarantined(door, body.clone(), false, peer, refused).await)
+            }
+        }
+    }
+
+    async fn quarantined(&self, door: &Door, body: Bytes, truncated: bool, peer: Option<IpAddr>, refused: Refused) -> Refused {
+        let note = QuarantineNote {
+            source: door.source.clone(),
+            reason: refused.reason.into(),
+            detail: refused.error.clone(),
+            peer: peer.map(|ip| ip.to_canonical().to_string()).unwrap_or_default(),
+            truncated,
+        };
+        let draft = Draft::new(EventId::fresh(), (self.engine.clock)(), door.source.clone(), body);
+        if let Err(error) = self.quarantine.keep(&draft, &note).await {
+            tracing::error!(source = %door.source, %error, "a refused body could not be quarantined");
+        }
+        refused
+    }
+
+    /// Take a quarantined body through the door again, as its source's own sender would.
+    pub async fn replay(&self, source: &str, body: Bytes) -> Result<Accepted, String> {
+        let doors = self.doors.load_full();
+        let door = doors.at(&format!("{}/{source}", super::door::WEBHOOK));
+        let door = door.ok_or_else(|| format!("source {source} is not configured any more"))?;
+        if body.len() as u64 > self.settings.body_limit.0 {
+            return Err(format!("still larger than server.body_limit ({})", self.settings.body_limit));
+        }
+        split::split(&body, self.settings.events_limit).map_err(|error| error.to_string())?;
+        self.store(door, body, None, Wait::default(), None).await.map_err(|refused| refused.error)
+    }
+}
