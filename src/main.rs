@@ -1,1 +1,7 @@
-fn main(){}
+//! siemgate: parse the arguments and call the command. See the library for the map.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    siemgate::cli::main()
+}

@@ -40,6 +40,11 @@ impl Door {
         Self { source, dedupe: settings.dedupe.unwrap_or(dedupe), settings }
     }
 
+    /// The header and token that let a sender in, for our own test events.
+    pub fn token(&self) -> Option<(&str, &str)> {
+        self.settings.auth.first().map(|way| (way.header.as_str(), way.secret.expose()))
+    }
+
     /// May this sender post?
     pub fn admits(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Result<(), Closed> {
         // An IPv4 sender on a dual-stack socket shows as ::ffff:a.b.c.d.

@@ -17,7 +17,7 @@ pub use problem::{Place, Problem, Problems};
 pub use secret::Secret;
 pub use section::Section;
 pub use settings::{
-    Access, BatchSettings, DeliverySettings, DoorAuth, Engine, InFlight, LogSettings,
+    Access, BatchSettings, DeliverySettings, DoorAuth, Engine, InFlight, JournalFormat, JournalSettings, LogSettings,
     QuarantineSettings, RetrySettings, ServerSettings, SourceDoor, StartSetting,
     WhenFull,
 };

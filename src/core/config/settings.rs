@@ -120,6 +120,8 @@ impl Default for LogSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuarantineSettings {
+    /// Folder; beside `log.dir` unless set.
+    pub dir: Option<PathBuf>,
     /// How long they are kept.
     pub keep: Span,
     /// Most bytes on disk; the oldest go first.
@@ -128,8 +130,27 @@ pub struct QuarantineSettings {
 
 impl Default for QuarantineSettings {
     fn default() -> Self {
-        Self { keep: span(90 * 86_400), max_bytes: ByteSize(512 << 20) }
+        Self { dir: None, keep: span(90 * 86_400), max_bytes: ByteSize(512 << 20) }
     }
+}
+
+/// `[journal]`: what the gateway tells on standard error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct JournalSettings {
+    /// `text` for people, `json` for machines.
+    pub format: JournalFormat,
+}
+
+/// How the journal is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalFormat {
+    /// One readable line an entry.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// What every `[sources.NAME]` has beside its type's own keys: its door.

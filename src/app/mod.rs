@@ -1,0 +1,267 @@
+//! The composition root: the only place that knows every folder. Builds, starts and drains.
+//!
+//! Guarantees: the order of starting (logs, cursors, workers, then the doors) means that nothing is
+//! accepted before it can be kept and delivered; the order of stopping (drain with the door open,
+//! then the doors, then the cursors, then the logs) means that a restart loses nothing. It contains
+//! no rule of its own.
+
+mod plan;
+mod stores;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use actix_web::dev::ServerHandle;
+use actix_web::web::Data;
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+
+pub use plan::{Plan, SinkPlan, SourcePlan};
+
+use crate::core::Timestamp;
+use crate::core::delivery::{Delivery, Engine, Extra, Receipts, Rules, Spec};
+use crate::core::duplicates::Duplicates;
+use crate::core::event::Event;
+use crate::core::letters::Letters;
+use crate::core::log::LogError;
+use crate::core::metrics::Metrics;
+use crate::http::admin::Admin;
+use crate::http::body::Budget;
+use crate::http::door::Doors;
+use crate::http::ingress::Ingress;
+use crate::{core, http};
+
+/// Encoded bytes in memory on their way out, over all sinks.
+const BYTES_OUT: usize = 64 << 20;
+/// A sink's share of these, at least and at most.
+const SHARE: (usize, usize) = (1 << 20, 8 << 20);
+/// How often the gateway looks whether its log has failed.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// Why a gateway cannot start or must stop.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A log.
+    #[error("{what}: {source}")]
+    Log {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        source: LogError,
+    },
+    /// A listener.
+    #[error("{0}")]
+    Listen(#[from] std::io::Error),
+    /// A bug in the metrics' names.
+    #[error("metrics: {0}")]
+    Metrics(String),
+    /// The log failed while running.
+    #[error("the log's disk failed; a restart begins a new segment, and nothing acknowledged is lost")]
+    Poisoned,
+}
+
+/// The workers by the names of their sinks.
+#[derive(Default)]
+struct Workers(RwLock<BTreeMap<Arc<str>, Delivery>>);
+
+impl Workers {
+    fn offer(&self, sink: &str, extra: Extra) -> Option<bool> {
+        let workers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        workers.get(sink).map(|worker| worker.offer(extra))
+    }
+
+    fn add(&self, sink: Arc<str>, worker: Delivery) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(sink, worker);
+    }
+
+    fn each(&self, act: impl Fn(&Delivery)) {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().for_each(act);
+    }
+
+    fn all_finished(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().all(Delivery::is_finished)
+    }
+
+    fn take_all(&self) -> Vec<Delivery> {
+        let mut workers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *workers).into_values().collect()
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    engine: Arc<Engine>,
+    workers: Arc<Workers>,
+    letters: Vec<Arc<dyn core::log::Log>>,
+    servers: Vec<ServerHandle>,
+    draining: Arc<AtomicBool>,
+    drain: Duration,
+    /// Addresses that take webhooks.
+    pub listen: Vec<SocketAddr>,
+    /// Address of the admin listener.
+    pub admin: SocketAddr,
+}
+
+impl Gateway {
+    /// Start everything of `plan`. On return webhooks are being accepted.
+    pub async fn start(plan: Plan) -> Result<Self, AppError> {
+        let started = Instant::now();
+        // First the ports: a second gateway fails here, before it touches a log.
+        let webhook = http::bind(plan.server.listen.as_slice())?;
+        let admin = http::bind(&[plan.server.admin])?;
+        let metrics = Metrics::new().map_err(|error| AppError::Metrics(error.to_string()))?;
+        let stores = stores::open(&plan, metrics.clone()).await?;
+        let engine = Arc::new(Engine {
+            log: stores.events,
+            dead: stores.dead,
+            rules: ArcSwap::from_pointee(Rules { select: plan.table.clone(), shape: plan.table.clone() }),
+            receipts: Arc::new(Receipts::default()),
+            metrics,
+            clock: Timestamp::now,
+        });
+        announce(&plan, &engine);
+        let duplicates = Arc::new(Duplicates::default());
+        let rebuilt = duplicates.rebuild(&*engine.log, Timestamp::now()).await;
+        rebuilt.map_err(|source| AppError::Log { what: "reading the newest events", source })?;
+        let workers = Arc::new(Workers::default());
+        let Plan { server, sources, sinks, table, hash, .. } = plan;
+        start_workers(&engine, &workers, sinks).await?;
+        let doors = Doors::new(sources.iter().map(|source| source.door.clone()).collect());
+        let ingress = Data::new(Ingress {
+            engine: engine.clone(),
+            doors: ArcSwap::from_pointee(doors),
+            duplicates,
+            quarantine: stores.quarantine.clone(),
+            budget: Budget::new(server.bodies_in_flight.0),
+            settings: server.clone(),
+            spill: spill(workers.clone(), table),
+        });
+        let draining = Arc::new(AtomicBool::new(false));
+        let (listen, admin_address) = (addresses(&webhook)?, admin[0].local_addr()?);
+        let side = admin_side(ingress.clone(), &workers, &engine, &draining, admin_address);
+        let servers = vec![http::admin(admin, side)?, http::webhooks(webhook, ingress, server.workers)?];
+        let handles = servers.iter().map(actix_web::dev::Server::handle).collect();
+        for server in servers {
+            // Ends when its handle is stopped, in `stop`.
+            #[allow(clippy::disallowed_methods)]
+            tokio::spawn(server);
+        }
+        let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(listen = ?listen, admin = %admin_address, config = %hash, ms, "ready");
+        let letters = vec![engine.dead.log().clone(), stores.quarantine.log().clone()];
+        Ok(Self { engine, workers, letters, servers: handles, draining, drain: server.drain.0, listen, admin: admin_address })
+    }
+
+    /// Run until `stop`, or until the log fails; then drain and let go.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
+        let poisoned = async {
+            while !self.engine.log.stats().poisoned {
+                tokio::time::sleep(HEARTBEAT).await;
+            }
+        };
+        let failed = tokio::select! {
+            () = stop.cancelled() => false,
+            () = poisoned => true,
+        };
+        self.stop().await;
+        if failed { Err(AppError::Poisoned) } else { Ok(()) }
+    }
+
+    /// Drain, with the door open while there is something to deliver; then close, in order.
+    pub async fn stop(self) {
+        tracing::info!(limit = ?self.drain, "draining");
+        self.draining.store(true, Ordering::Relaxed);
+        let deadline = tokio::time::Instant::now() + self.drain;
+        self.workers.each(Delivery::drain);
+        while !self.workers.all_finished() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for server in self.servers {
+            server.stop(true).await;
+        }
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let finishing = self.workers.take_all().into_iter().map(|worker| worker.finish(left));
+        futures_util::future::join_all(finishing).await;
+        for log in self.letters.iter().chain([&self.engine.log]) {
+            if let Err(error) = log.close().await {
+                tracing::error!(%error, "a log could not be closed; nothing is lost");
+            }
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn announce(plan: &Plan, engine: &Engine) {
+    plan.sources.iter().for_each(|source| engine.metrics.add_source(&source.name));
+    plan.table.routes().for_each(|(route, _)| engine.metrics.add_route(route));
+    engine.metrics.configured(&plan.hash);
+    for warning in &plan.warnings {
+        tracing::warn!("configuration: {warning}");
+    }
+}
+
+async fn start_workers(engine: &Arc<Engine>, workers: &Workers, sinks: Vec<SinkPlan>) -> Result<(), AppError> {
+    let window_bytes = (BYTES_OUT / sinks.len().max(1)).clamp(SHARE.0, SHARE.1);
+    for sink in sinks {
+        let spec = Spec {
+            name: sink.name.clone(),
+            sink: sink.built.sink,
+            limits: sink.built.limits,
+            settings: sink.delivery,
+            start: sink.start,
+            window_bytes,
+        };
+        let worker = Delivery::start(engine.clone(), spec).await;
+        workers.add(sink.name, worker.map_err(|source| AppError::Log { what: "opening a sink's cursor", source })?);
+    }
+    Ok(())
+}
+
+/// The way out for events that the log could not take: straight to the workers, from memory.
+fn spill(workers: Arc<Workers>, table: Arc<crate::routes::Table>) -> http::ingress::Spill {
+    use crate::core::route::Select;
+    Arc::new(move |event: Arc<Event>| {
+        let choice = table.choose(&event);
+        choice.sinks().fold(false, |any, sink| {
+            any | workers.offer(sink, Extra::Spill(event.clone())).unwrap_or(false)
+        })
+    })
+}
+
+fn admin_side(
+    ingress: Data<Ingress>,
+    workers: &Arc<Workers>,
+    engine: &Arc<Engine>,
+    draining: &Arc<AtomicBool>,
+    address: SocketAddr,
+) -> Data<Admin> {
+    let (workers, engine, draining) = (workers.clone(), engine.clone(), draining.clone());
+    let port = address.port();
+    let hosts = [address.to_string(), format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")];
+    Data::new(Admin {
+        ingress,
+        offer: Arc::new(move |sink, extra| workers.offer(sink, extra)),
+        not_ready: Arc::new(move || {
+            if engine.log.stats().poisoned {
+                Some("the log's disk failed".to_owned())
+            } else {
+                draining.load(Ordering::Relaxed).then(|| "draining".to_owned())
+            }
+        }),
+        hosts: hosts.into(),
+    })
+}
+
+fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
+}
+
+/// The letters' stores and the events' log, opened.
+struct Stores {
+    events: Arc<dyn core::log::Log>,
+    dead: Arc<Letters<core::letters::DeadNote>>,
+    quarantine: Arc<Letters<core::letters::QuarantineNote>>,
+}

@@ -1,0 +1,307 @@
+//! A plan: the whole configuration, read, checked and built, before anything is started.
+//!
+//! Guarantees: either a complete plan or every problem found, each with its file and line; making
+//! a plan opens no socket and writes nothing. It is what `check` shows and what `run` starts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::core::config::{
+    DeliverySettings, JournalSettings, Layers, LogSettings, Problem, Problems, QuarantineSettings,
+    Section, ServerSettings, SourceDoor, StartSetting,
+};
+use crate::core::log::Start;
+use crate::core::sink::Class;
+use crate::core::source::{Decoders, Source};
+use crate::http::door::Door;
+use crate::routes::Table;
+use crate::{sinks, sources};
+
+/// The tables of a configuration.
+const SECTIONS: [&str; 9] = [
+    "server", "log", "journal", "sources", "routes", "unmatched", "sinks", "dead_letters", "quarantine",
+];
+
+/// Everything that `run` needs.
+pub struct Plan {
+    /// `[server]`
+    pub server: ServerSettings,
+    /// `[log]`
+    pub log: LogSettings,
+    /// `[journal]`
+    pub journal: JournalSettings,
+    /// `[dead_letters]`
+    pub dead_letters: QuarantineSettings,
+    /// `[quarantine]`
+    pub quarantine: QuarantineSettings,
+    /// `[sources.*]`
+    pub sources: Vec<SourcePlan>,
+    /// `[routes.*]` and `[unmatched]`
+    pub table: Arc<Table>,
+    /// `[sinks.*]`
+    pub sinks: Vec<SinkPlan>,
+    /// What is allowed but probably not meant.
+    pub warnings: Problems,
+    /// Fingerprint of the effective values.
+    pub hash: String,
+}
+
+/// One source, built.
+pub struct SourcePlan {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its kind.
+    pub kind: &'static sources::Kind,
+    /// Its door.
+    pub door: Arc<Door>,
+    decoder: Arc<dyn Source>,
+}
+
+/// One sink, built.
+pub struct SinkPlan {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its kind.
+    pub kind: &'static sinks::Kind,
+    /// The sink and what the destination takes.
+    pub built: sinks::Built,
+    /// `[sinks.NAME.delivery]`
+    pub delivery: DeliverySettings,
+    /// Where it begins when it has no cursor.
+    pub start: Start,
+}
+
+/// Collects problems while reading goes on.
+struct Reading {
+    problems: Problems,
+}
+
+impl Reading {
+    fn keep<T>(&mut self, read: Result<T, Problems>) -> Option<T> {
+        read.map_err(|problems| self.problems.extend(problems)).ok()
+    }
+
+    fn section<T: DeserializeOwned + JsonSchema>(&mut self, root: &mut Section, name: &str) -> Option<T> {
+        let section = self.table(root, name);
+        self.keep(section.read())
+    }
+
+    /// The table `name`, empty when it is absent (or wrong, which is reported).
+    fn table(&mut self, root: &mut Section, name: &str) -> Section {
+        let taken = root.take(name).map(|section| Section::new(name, section.table));
+        self.keep(taken).unwrap_or_else(|| Section::new(name, serde_json::Map::new()))
+    }
+
+    /// The named tables of `[sinks]` and the like.
+    fn named(&mut self, tables: Section) -> Vec<(Arc<str>, Section)> {
+        let mut found = Vec::new();
+        for (name, value) in tables.table {
+            let key = format!("{}.{name}", tables.key);
+            match value {
+                Value::Object(_) if !is_name(&name) => self.problems.push(
+                    Problem::new(key, format!("`{name}` cannot be a name")).help("use lower-case letters, digits, `-` and `_`"),
+                ),
+                Value::Object(table) => found.push((name.into(), Section::new(key, table))),
+                _ => self.problems.push(Problem::new(key, "must be a table")),
+            }
+        }
+        found
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+    !name.is_empty() && name.len() <= 64 && name.chars().all(allowed)
+}
+
+impl Plan {
+    /// Read the configuration folder `dir` and the environment.
+    pub fn read(dir: &Path) -> Result<Self, Problems> {
+        let layers = Layers::read(dir)?;
+        let mut plan = Self::of(&layers).map_err(|problems| placed(problems, &layers))?;
+        plan.warnings = placed(std::mem::take(&mut plan.warnings), &layers);
+        Ok(plan)
+    }
+
+    fn of(layers: &Layers) -> Result<Self, Problems> {
+        let mut root = layers.root();
+        let mut reading = Reading { problems: unknown_sections(&root) };
+        let server: Option<ServerSettings> = reading.section(&mut root, "server");
+        let log = reading.section(&mut root, "log");
+        let journal = reading.section(&mut root, "journal");
+        let dead_letters = reading.section(&mut root, "dead_letters");
+        let quarantine = reading.section(&mut root, "quarantine");
+        let sources = sources_of(&mut reading, &mut root);
+        let sinks = sinks_of(&mut reading, &mut root);
+        let table = table_of(&mut reading, &mut root, &sources, &sinks);
+        if let Some(server) = &server {
+            reading.problems.extend(listener_problems(server));
+        }
+        match (server, log, journal, dead_letters, quarantine, table) {
+            (Some(server), Some(log), Some(journal), Some(dead_letters), Some(quarantine), Some(table))
+                if reading.problems.is_empty() =>
+            {
+                let (sources, sinks) = (built(sources), built(sinks));
+                let warnings = table.warnings().to_vec();
+                let hash = layers.hash();
+                let table = Arc::new(table);
+                Ok(Self { server, log, journal, dead_letters, quarantine, sources, table, sinks, warnings, hash })
+            }
+            _ => Err(reading.problems),
+        }
+    }
+}
+
+/// Names with what was built for them; `None` where that failed, so that routes may still name it.
+type Named<T> = Vec<(Arc<str>, Option<T>)>;
+
+fn built<T>(named: Named<T>) -> Vec<T> {
+    named.into_iter().filter_map(|(_, built)| built).collect()
+}
+
+fn names<T>(named: &Named<T>) -> Vec<Arc<str>> {
+    named.iter().map(|(name, _)| name.clone()).collect()
+}
+
+fn unknown_sections(root: &Section) -> Problems {
+    let unknown = root.table.keys().filter(|name| !SECTIONS.contains(&name.as_str()));
+    unknown.map(|name| Section::unknown_name(name, "section", name, SECTIONS.into_iter())).collect()
+}
+
+fn listener_problems(server: &ServerSettings) -> Problems {
+    let mut problems = Problems::new();
+    if server.listen.as_slice().is_empty() {
+        problems.push(Problem::new("server.listen", "there is no address to listen on"));
+    }
+    if server.listen.as_slice().contains(&server.admin) && server.admin.port() != 0 {
+        problems.push(Problem::new("server.admin", "is also an address for webhooks").help("give it a port of its own"));
+    }
+    problems
+}
+
+fn sources_of(reading: &mut Reading, root: &mut Section) -> Named<SourcePlan> {
+    let tables = reading.table(root, "sources");
+    let tables = reading.named(tables);
+    if tables.is_empty() {
+        reading.problems.push(
+            Problem::new("sources", "there is no source").help("add [sources.superna] with type = \"superna\""),
+        );
+    }
+    let mut paths = BTreeMap::new();
+    let mut found = Vec::new();
+    for (name, section) in tables {
+        let source = source_of(name.clone(), section);
+        let source = reading.keep(source);
+        if let Some((_, Some(path))) = &source
+            && let Some(other) = paths.insert(path.clone(), name.clone())
+        {
+            let message = format!("{path} is already the path of source {other}");
+            reading.problems.push(Problem::new(format!("sources.{name}.path"), message));
+        }
+        found.push((name, source.map(|(plan, _)| plan)));
+    }
+    found
+}
+
+fn source_of(name: Arc<str>, mut section: Section) -> Result<(SourcePlan, Option<String>), Problems> {
+    let key = section.key.clone();
+    let kind = section.take_text("type").map_err(|problem| {
+        vec![problem.help(format!("write type = \"{}\" (or another of: {})", sources::KINDS[0].name, kinds(sources::KINDS.iter().map(|k| k.name))))]
+    })?;
+    let kind = sources::kind(&kind).ok_or_else(|| {
+        let known = sources::KINDS.iter().map(|kind| kind.name);
+        vec![Section::unknown_name(format!("{key}.type"), "type of source", &kind, known)]
+    })?;
+    let (door, own) = section.split::<SourceDoor>();
+    let (door, source) = (door.read::<SourceDoor>(), (kind.build)(&own));
+    let (door, decoder) = both(door, source)?;
+    if let Some(path) = door.path.as_ref().filter(|path| !path.starts_with('/') || path.len() < 2) {
+        return Err(vec![Problem::new(format!("{key}.path"), format!("`{path}` must begin with `/` and name something"))]);
+    }
+    let path = door.path.clone();
+    let door = Arc::new(Door::new(name.clone(), door, kind.dedupe));
+    Ok((SourcePlan { name, kind, door, decoder }, path))
+}
+
+fn sinks_of(reading: &mut Reading, root: &mut Section) -> Named<SinkPlan> {
+    let tables = reading.table(root, "sinks");
+    let tables = reading.named(tables);
+    let built = tables.into_iter().map(|(name, section)| (name.clone(), reading.keep(sink_of(name, section))));
+    built.collect()
+}
+
+fn sink_of(name: Arc<str>, mut section: Section) -> Result<SinkPlan, Problems> {
+    let key = section.key.clone();
+    let kind = section.take_text("type").map_err(|problem| {
+        vec![problem.help(format!("known types: {}", kinds(sinks::KINDS.iter().map(|kind| kind.name))))]
+    })?;
+    let kind = sinks::kind(&kind).ok_or_else(|| {
+        let known = sinks::KINDS.iter().map(|kind| kind.name);
+        vec![Section::unknown_name(format!("{key}.type"), "type of sink", &kind, known)]
+    })?;
+    let delivery = section.take("delivery").and_then(|section| section.read::<DeliverySettings>());
+    let start = start_of(&mut section);
+    let built = (kind.build)(&section);
+    let ((delivery, start), built) = both(both(delivery, start), built)?;
+    Ok(SinkPlan { name, kind, built, delivery, start })
+}
+
+/// `start = "now" | "24h" | "oldest"`; an archive begins at the oldest event, all others now.
+fn start_of(section: &mut Section) -> Result<Start, Problems> {
+    let key = format!("{}.start", section.key);
+    match section.table.remove("start") {
+        None => Ok(Start::Now),
+        Some(value) => serde_json::from_value::<StartSetting>(value)
+            .map(|start| start.0)
+            .map_err(|error| vec![Problem::new(key, error.to_string()).help("write \"now\", \"oldest\" or a time back such as \"24h\"")]),
+    }
+}
+
+fn table_of(reading: &mut Reading, root: &mut Section, sources: &Named<SourcePlan>, sinks: &Named<SinkPlan>) -> Option<Table> {
+    let routes = reading.table(root, "routes");
+    let unmatched = reading.table(root, "unmatched");
+    let decoders: BTreeMap<_, _> = sources
+        .iter()
+        .filter_map(|(name, plan)| Some((name.clone(), plan.as_ref()?.decoder.clone())))
+        .collect();
+    let table = Table::build(&routes, &unmatched, &names(sources), &names(sinks), Decoders::new(decoders));
+    reading.keep(table)
+}
+
+fn kinds<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Both values, or the problems of both.
+fn both<A, B>(a: Result<A, Problems>, b: Result<B, Problems>) -> Result<(A, B), Problems> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(mut a), Err(b)) => {
+            a.extend(b);
+            Err(a)
+        }
+        (Err(problems), _) | (_, Err(problems)) => Err(problems),
+    }
+}
+
+fn placed(problems: Problems, layers: &Layers) -> Problems {
+    let place = |problem: Problem| {
+        let place = layers.place(&problem.key);
+        problem.at(place)
+    };
+    let mut problems: Problems = problems.into_iter().map(place).collect();
+    problems.sort_by_key(|problem| problem.place.as_ref().map(|at| (at.file.clone(), at.line)));
+    problems
+}
+
+impl SinkPlan {
+    /// Whether the sink keeps copies rather than telling anybody.
+    pub fn is_archive(&self) -> bool {
+        self.kind.class == Class::Archive
+    }
+}

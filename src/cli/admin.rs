@@ -1,0 +1,59 @@
+//! Asking the running gateway over its admin listener.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Client, Method};
+use serde_json::Value;
+
+use super::{Exit, failed, plan};
+
+/// An admin listener.
+pub(super) struct Admin {
+    base: String,
+    client: Client,
+}
+
+impl Admin {
+    /// The listener of the gateway that runs with this configuration.
+    pub fn of(config: &Path) -> Result<Self, Exit> {
+        let plan = plan(config)?;
+        Ok(Self { base: format!("http://{}", plan.server.admin), client: client()? })
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Value, Exit> {
+        self.ask(Method::GET, path).await
+    }
+
+    pub async fn post(&self, path: &str) -> Result<Value, Exit> {
+        self.ask(Method::POST, path).await
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Result<Value, Exit> {
+        let url = format!("{}{path}", self.base);
+        let unreachable = |error: reqwest::Error| {
+            failed(format!("no gateway answers at {} ({}); is `siemgate run` running with this configuration?", self.base, plain(&error)))
+        };
+        let response = self.client.request(method, &url).send().await.map_err(unreachable)?;
+        let ok = response.status().is_success();
+        let text = response.text().await.map_err(unreachable)?;
+        let value: Value = serde_json::from_str(&text).map_err(failed)?;
+        if ok { Ok(value) } else { Err(failed(value["error"].as_str().unwrap_or("refused without a reason"))) }
+    }
+}
+
+/// The innermost reason of a request that failed.
+pub(super) fn plain(error: &reqwest::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+/// A client for this machine's own gateway: no proxy, no redirects.
+#[allow(clippy::disallowed_methods)] // not a destination: sinks/http.rs does not apply
+pub(super) fn client() -> Result<Client, Exit> {
+    let builder = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    builder.connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(90)).build().map_err(failed)
+}

@@ -1,0 +1,125 @@
+//! `siemgate dead …` and `siemgate quarantine …`: what waits for a person.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::admin::Admin;
+use super::{Exit, block_on};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Dead {
+    /// List the open dead letters, oldest first.
+    List(List),
+    /// Show one, with the event and the destination's reply.
+    Show(One),
+    /// Give one (or, with --all, every one) to its sink again.
+    Replay(Replay),
+    /// Close one for good, undelivered.
+    Drop(One),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Quarantine {
+    /// List the bodies that were refused at the door, oldest first.
+    List(List),
+    /// Show one, with its body.
+    Show(One),
+    /// Take one through the door again, after the cause was mended.
+    Replay(One),
+    /// Close one for good.
+    Drop(One),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only this sink's (for the quarantine: this source's).
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
+    /// Most letters shown.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct One {
+    /// Its number, as `list` shows it.
+    number: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// Its number, as `list` shows it.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    number: Option<u64>,
+    /// Every open one, at most 1,000 at a time.
+    #[arg(long)]
+    all: bool,
+    /// With --all: only this sink's.
+    #[arg(long, value_name = "NAME", requires = "all")]
+    sink: Option<String>,
+}
+
+pub(super) fn dead(config: &Path, command: Dead) -> Exit {
+    let base = "/api/v1/dead";
+    finish(match command {
+        Dead::List(list) => listed(config, base, &list),
+        Dead::Show(one) => asked(config, false, &format!("{base}/{}", one.number)),
+        Dead::Drop(one) => asked(config, true, &format!("{base}/{}/drop", one.number)),
+        Dead::Replay(Replay { number: Some(number), .. }) => asked(config, true, &format!("{base}/{number}/replay")),
+        Dead::Replay(Replay { sink, .. }) => {
+            let only = sink.map(|sink| format!("&sink={sink}")).unwrap_or_default();
+            asked(config, true, &format!("{base}/replay?limit=1000{only}"))
+        }
+    })
+}
+
+pub(super) fn quarantine(config: &Path, command: Quarantine) -> Exit {
+    let base = "/api/v1/quarantine";
+    finish(match command {
+        Quarantine::List(list) => listed(config, base, &list),
+        Quarantine::Show(one) => asked(config, false, &format!("{base}/{}", one.number)),
+        Quarantine::Replay(one) => asked(config, true, &format!("{base}/{}/replay", one.number)),
+        Quarantine::Drop(one) => asked(config, true, &format!("{base}/{}/drop", one.number)),
+    })
+}
+
+fn finish(done: Result<(), Exit>) -> Exit {
+    done.err().unwrap_or(Exit::Ok)
+}
+
+fn asked(config: &Path, post: bool, path: &str) -> Result<(), Exit> {
+    let admin = Admin::of(config)?;
+    let answer = block_on(async { if post { admin.post(path).await } else { admin.get(path).await } })?;
+    println!("{answer:#}");
+    Ok(())
+}
+
+fn listed(config: &Path, base: &str, list: &List) -> Result<(), Exit> {
+    let only = list.sink.as_ref().map(|sink| format!("&sink={sink}")).unwrap_or_default();
+    let admin = Admin::of(config)?;
+    let answer = block_on(admin.get(&format!("{base}?limit={}{only}", list.limit)))?;
+    if list.json {
+        println!("{answer:#}");
+        return Ok(());
+    }
+    let letters = answer["letters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for letter in letters {
+        println!("{}", line(letter));
+    }
+    println!("{} open, {} shown", answer["open"], letters.len());
+    Ok(())
+}
+
+fn line(letter: &Value) -> String {
+    let text = |name: &str| letter[name].as_str().unwrap_or("-").to_owned();
+    let (label, why) = match letter.get("sink") {
+        Some(_) => (text("sink"), format!("{} {}", text("cause"), text("note"))),
+        None => (text("source"), format!("{} {}", text("reason"), text("detail"))),
+    };
+    format!("{:>6}  {}  {:<12} {}  {}", letter["number"], text("received"), label, text("id"), why)
+}

@@ -1,0 +1,115 @@
+//! The command line: one file a group of commands.
+//!
+//! Guarantees: documented exit codes; what is meant for people goes to standard output, what went
+//! wrong to standard error with what to do. The only room that prints. Commands hold no rules:
+//! they ask `app`, the admin API or a log.
+
+mod admin;
+mod check;
+mod letters;
+mod log;
+mod run;
+mod send;
+mod sinks;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::Plan;
+use crate::core::config::Problems;
+
+/// Exit codes, as documented in the help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Done.
+    Ok = 0,
+    /// It did not work; the message says why.
+    Failed = 1,
+    /// The disk failed (as `EX_IOERR`).
+    Disk = 74,
+    /// The configuration is wrong (as `EX_CONFIG`).
+    Config = 78,
+}
+
+/// A durable gateway from security products' webhooks to every SIEM, XDR, SOAR and ticket system.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 74 the disk failed, 78 wrong configuration.
+#[derive(Debug, Parser)]
+#[command(name = "siemgate", version, max_term_width = 100)]
+struct Arguments {
+    /// Folder with the configuration: all its *.toml, in name order, later ones win.
+    #[arg(long, short, global = true, env = "SIEMGATE_CONFIG", default_value = "config.d", value_name = "DIR")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the gateway and run until it is told to stop (SIGTERM or Ctrl-C).
+    Run,
+    /// Read and check the configuration, print what it means, and touch nothing.
+    Check,
+    /// Send a harmless sample event through the running gateway, as a webhook.
+    Send(send::Arguments),
+    /// List the kinds of sink, or show one with a complete sample section.
+    Sinks(sinks::Arguments),
+    /// Events that a destination refused: list, show, replay, drop.
+    #[command(subcommand)]
+    Dead(letters::Dead),
+    /// Bodies that were refused at the door: list, show, replay, drop.
+    #[command(subcommand)]
+    Quarantine(letters::Quarantine),
+    /// Look into the log's files, without touching them.
+    #[command(subcommand)]
+    Log(log::Command),
+}
+
+/// Parse the arguments and run the command.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // The process-wide choice of cryptography, before anything speaks TLS. It fails only if it was
+    // made before, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = arguments.config.as_path();
+    let exit = match arguments.command {
+        Command::Run => run::run(config),
+        Command::Check => check::run(config),
+        Command::Send(send) => send::run(config, send),
+        Command::Sinks(which) => sinks::run(&which),
+        Command::Dead(command) => letters::dead(config, command),
+        Command::Quarantine(command) => letters::quarantine(config, command),
+        Command::Log(command) => log::run(config, command),
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// The plan, or its problems on standard error.
+fn plan(config: &Path) -> Result<Plan, Exit> {
+    Plan::read(config).map_err(|problems| {
+        tell_problems(&problems);
+        Exit::Config
+    })
+}
+
+fn tell_problems(problems: &Problems) {
+    for problem in problems {
+        eprintln!("error: {problem}");
+    }
+    let count = problems.len();
+    eprintln!("{count} problem{} found; nothing was started or changed.", if count == 1 { "" } else { "s" });
+}
+
+fn failed(error: impl std::fmt::Display) -> Exit {
+    eprintln!("error: {error}");
+    Exit::Failed
+}
+
+/// A runtime for commands that only wait for the network.
+fn block_on<T>(work: impl Future<Output = Result<T, Exit>>) -> Result<T, Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(failed)?.block_on(work)
+}
