@@ -5,6 +5,25 @@
 //! terms are stored with it in one write. Nothing above may notice which engine serves.
 //! It is not a queue between ingress and workers: it does not know who reads it, or why.
 
+mod commit;
+mod cursor;
+pub mod disk;
+pub mod files;
+mod free;
+pub mod inspect;
+mod marks;
+pub mod memory;
+mod reader;
+mod record;
+mod recover;
+mod retain;
+mod segment;
+mod shared;
+pub mod sim;
+mod start;
+mod tail;
+mod walk;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +32,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use self::disk::{Disk, RealDisk};
+pub use self::files::{CommitFacts, FilesLog, Options};
+pub use self::marks::CursorsFound;
+pub use self::memory::MemoryLog;
+pub use self::retain::WhenFull;
+pub use self::start::RecoveryReport;
 use super::event::{Draft, Event, EventId, Position};
 
 /// A durable sequence of events with named readers.
