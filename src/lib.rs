@@ -12,5 +12,11 @@
 //!
 //! ARCHITECTURE.md has the picture, the invariants and the decisions.
 
+pub mod app;
+pub mod cli;
 pub mod core;
+pub mod formats;
 pub mod http;
+pub mod routes;
+pub mod sinks;
+pub mod sources;
