@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::core::config::{OneOrMany, Problem, Problems, Section};
 
-use super::keys::{Keys, Test, is_pattern};
+use super::keys::{Keys, Test};
+use super::patterns::Pattern;
 use super::{Route, UNMATCHED};
 
 /// The names that routes may use.
@@ -23,24 +24,18 @@ pub(super) struct Names<'n> {
     pub sinks: &'n [Arc<str>],
 }
 
-/// What a route has beside its native keys.
+/// What a route has beside its native keys and `except`, and all that `[unmatched]` has.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Ends {
     /// Sinks that get the events: one name or a list.
+    #[serde(default = "none")]
     sinks: OneOrMany<String>,
-    /// Events that the route leaves although its own keys hold: those for which all of these
-    /// keys hold too.
-    #[serde(default)]
-    except: Option<Keys>,
 }
 
-/// `[unmatched]`: where events go that no route took.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Unmatched {
-    /// Sinks that get them: one name or a list.
-    sinks: OneOrMany<String>,
+/// Missing sinks are reported together with everything else that is wrong.
+fn none() -> OneOrMany<String> {
+    OneOrMany::Many(Vec::new())
 }
 
 /// Keys that the design has and this version has not.
@@ -48,11 +43,23 @@ const LATER: [&str; 3] = ["when", "transform", "format"];
 
 /// The JSON Schema of one `[routes.NAME]`.
 pub fn schema() -> Schema {
-    let mut schema = schemars::schema_for!(Ends);
-    let keys = schemars::schema_for!(Keys).to_value();
-    let own = keys.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-    let all = schema.ensure_object().get_mut("properties").and_then(Value::as_object_mut);
-    all.into_iter().for_each(|all| all.extend(own.clone()));
+    let mut schema = schemars::schema_for!(Keys);
+    let ends = schemars::schema_for!(Ends).to_value();
+    let object = schema.ensure_object();
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        let keys = properties.clone();
+        properties.insert("sinks".into(), ends["properties"]["sinks"].clone());
+        properties.insert(
+            "except".into(),
+            json!({
+                "description": "Events that the route leaves although its own keys hold: those \
+                    for which all of these keys hold too.",
+                "type": "object", "additionalProperties": false, "properties": keys,
+            }),
+        );
+    }
+    object.insert("title".into(), "Route".into());
+    object.insert("required".into(), json!(["sinks"]));
     schema
 }
 
@@ -77,8 +84,7 @@ pub(super) fn unmatched(section: &Section, names: Names<'_>) -> Result<Option<Ro
     if section.table.is_empty() {
         return Ok(None);
     }
-    let read: Unmatched = section.read()?;
-    let sinks = sinks(&section.key, &read.sinks, names.sinks)?;
+    let sinks = ends(section, names.sinks)?;
     Ok(Some(Route {
         name: UNMATCHED.into(),
         only: Test::default(),
@@ -100,40 +106,41 @@ fn table(key: String, value: &Value) -> Result<Section, Problems> {
 
 fn route(name: &str, section: Section, names: Names<'_>) -> Result<Route, Problems> {
     let mut problems = wrong_name(&section.key, name);
-    let key = section.key.clone();
-    let (keys, mut rest) = section.split::<Keys>();
+    let (only, mut rest) = section.split::<Keys>();
     problems.extend(unknown_keys(&mut rest));
-    let keys: Option<Keys> = keys.read().map_err(|found| problems.extend(found)).ok();
-    let ends: Option<Ends> = rest.read().map_err(|found| problems.extend(found)).ok();
-    let except_key = format!("{key}.except");
-    let (mut only, mut except, mut into) = (None, None, None);
-    if let Some(keys) = &keys {
-        problems.extend(unknown_sources(&key, keys, names.sources));
-        only = Test::new(&key, keys).map_err(|found| problems.extend(found)).ok();
-    }
-    if let Some(ends) = &ends {
-        into = sinks(&key, &ends.sinks, names.sinks).map_err(|found| problems.extend(found)).ok();
-        if let Some(keys) = &ends.except {
-            problems.extend(unknown_sources(&except_key, keys, names.sources));
-            except = Test::new(&except_key, keys).map_err(|found| problems.extend(found)).ok();
+    let only = conditions(&only, names.sources);
+    let except = rest.take("except").and_then(|except| conditions(&except, names.sources));
+    let (only, except, sinks) = match (only, except, ends(&rest, names.sinks)) {
+        (Ok(only), Ok(except), Ok(sinks)) if problems.is_empty() => (only, except, sinks),
+        (only, except, sinks) => {
+            let more = [only.err(), except.err(), sinks.err()];
+            problems.extend(more.into_iter().flatten().flatten());
+            return Err(problems);
         }
-    }
-    let (Some(only), Some(keys), Some(ends), Some(sinks), true) =
-        (only, keys, ends, into, problems.is_empty())
-    else {
-        return Err(problems);
     };
-    let none = Keys::default();
-    let excluded = ends.except.as_ref().filter(|except| **except != none);
+    // An `except` without keys would hold for everything: it excludes nothing instead.
+    let excludes = except.0 != Keys::default();
     Ok(Route {
         name: name.into(),
-        only,
-        // An `except` without keys would hold for everything: it excludes nothing instead.
-        except: except.filter(|_| excluded.is_some()),
+        plain: !excludes && only.0 == Keys::default(),
+        idle: excludes && only.0 == except.0,
+        only: only.1,
+        except: excludes.then_some(except.1),
         sinks,
-        plain: keys == none && excluded.is_none(),
-        idle: excluded == Some(&keys),
     })
+}
+
+/// The keys of a route or of its `except`, as written and compiled.
+fn conditions(section: &Section, sources: &[Arc<str>]) -> Result<(Keys, Test), Problems> {
+    let keys: Keys = section.read()?;
+    let mut problems = unknown_sources(&section.key, &keys, sources);
+    match Test::new(&section.key, &keys) {
+        Ok(test) if problems.is_empty() => Ok((keys, test)),
+        test => {
+            problems.extend(test.err().into_iter().flatten());
+            Err(problems)
+        }
+    }
 }
 
 fn wrong_name(key: &str, name: &str) -> Problems {
@@ -174,34 +181,23 @@ fn unknown_key<'n>(key: &str, name: &str, known: impl Iterator<Item = &'n str> +
 /// Plain names must be configured sources; a pattern must match one.
 fn unknown_sources(key: &str, keys: &Keys, sources: &[Arc<str>]) -> Problems {
     let wanted = keys.sources.as_ref().map_or(&[][..], OneOrMany::as_slice);
-    let known = || sources.iter().map(|name| &**name);
-    let test =
-        |text: &str| wildmatch::WildMatchPattern::<'*', '\0'>::new_case_insensitive(text.trim());
-    let unknown = wanted.iter().filter(|text| {
-        let pattern = test(text);
-        !known().any(|name| pattern.matches(name))
-    });
-    let what = |text: &str| if is_pattern(text) { "source that matches" } else { "source" };
-    unknown
-        .map(|text| Section::unknown_name(format!("{key}.sources"), what(text), text, known()))
-        .collect()
+    let exists = |text: &String| {
+        let pattern = Pattern::new(text);
+        sources.iter().any(|name| pattern.matches(name))
+    };
+    let known = sources.iter().map(|name| &**name);
+    let unknown = wanted.iter().filter(|text| !exists(text));
+    let key = format!("{key}.sources");
+    unknown.map(|text| Section::unknown_name(key.as_str(), "source", text, known.clone())).collect()
 }
 
 /// The sinks by their configured names, each once.
-fn sinks(
-    key: &str,
-    wanted: &OneOrMany<String>,
-    sinks: &[Arc<str>],
-) -> Result<Vec<Arc<str>>, Problems> {
-    let key = format!("{key}.sinks");
-    if wanted.as_slice().is_empty() {
-        return Err(vec![
-            Problem::new(key, "names no sink").help("name at least one, such as [\"archive\"]"),
-        ]);
-    }
+fn ends(section: &Section, sinks: &[Arc<str>]) -> Result<Vec<Arc<str>>, Problems> {
+    let read: Ends = section.read()?;
+    let key = format!("{}.sinks", section.key);
     let mut found: Vec<Arc<str>> = Vec::new();
     let mut problems = Problems::new();
-    for name in wanted.as_slice() {
+    for name in read.sinks.as_slice() {
         match sinks.iter().find(|sink| ***sink == **name) {
             Some(sink) if found.contains(sink) => {}
             Some(sink) => found.push(Arc::clone(sink)),
@@ -211,5 +207,28 @@ fn sinks(
             }
         }
     }
+    if found.is_empty() && problems.is_empty() {
+        let help = "name at least one, such as sinks = [\"archive\"]";
+        problems.push(Problem::new(key, "names no sink").help(help));
+    }
     if problems.is_empty() { Ok(found) } else { Err(problems) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_has_every_key_and_resolves() {
+        let schema = schema().to_value();
+        for key in ["sinks", "except", "min_severity", "users", "client_ips"] {
+            assert!(schema["properties"][key].is_object(), "{key}");
+        }
+        assert!(schema["properties"]["except"]["properties"]["states"].is_object());
+        let text = schema.to_string();
+        for part in text.split("\"#/$defs/").skip(1) {
+            let name = part.split('"').next().unwrap_or_default();
+            assert!(schema["$defs"][name].is_object(), "{name}");
+        }
+    }
 }

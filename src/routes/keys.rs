@@ -11,10 +11,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
-use wildmatch::WildMatchPattern;
 
 use crate::core::config::{OneOrMany, Problem, Problems};
 use crate::core::finding::{Finding, Severity, State, normalise};
+
+use super::patterns::Patterns;
 
 /// The keys of `[routes.NAME]` and of its `except`, as written. One value or a list each; in
 /// patterns `*` stands for anything, case does not matter, and `\` and `?` are themselves.
@@ -52,7 +53,8 @@ impl<'de> Deserialize<'de> for Step {
         let text = String::deserialize(deserializer)?;
         Severity::read(&text).map(Self).ok_or_else(|| {
             serde::de::Error::custom(format!(
-                "`{text}` is not a severity; write info, low, medium (or warning), high (or major) or critical"
+                "`{text}` is not a severity; write info, low, medium (or warning), \
+                 high (or major) or critical"
             ))
         })
     }
@@ -153,27 +155,9 @@ impl Test {
     }
 }
 
-/// Patterns in which `*` stands for anything and every other character for itself. (The second
-/// wildcard of the matcher is given a character that no name has.)
-#[derive(Debug)]
-struct Patterns(Vec<WildMatchPattern<'*', '\0'>>);
-
-impl Patterns {
-    fn new(texts: &OneOrMany<String>) -> Self {
-        let compiled = |text: &String| WildMatchPattern::new_case_insensitive(text.trim());
-        Self(texts.as_slice().iter().map(compiled).collect())
-    }
-}
-
 /// Whether a key is not given, or any value matches any of its patterns.
-fn any<'v>(patterns: &Option<Patterns>, mut values: impl Iterator<Item = &'v str>) -> bool {
-    let Some(Patterns(patterns)) = patterns else { return true };
-    values.any(|value| patterns.iter().any(|pattern| pattern.matches(value)))
-}
-
-/// Whether `text` is a pattern rather than one name.
-pub(super) fn is_pattern(text: &str) -> bool {
-    text.contains('*')
+fn any<'v>(patterns: &Option<Patterns>, values: impl Iterator<Item = &'v str>) -> bool {
+    patterns.as_ref().is_none_or(|patterns| patterns.match_any(values))
 }
 
 fn networks(key: &str, texts: &OneOrMany<String>, problems: &mut Problems) -> Vec<IpNet> {
@@ -186,13 +170,16 @@ fn networks(key: &str, texts: &OneOrMany<String>, problems: &mut Problems) -> Ve
     for text in texts.as_slice() {
         match read(text) {
             Ok(network) => networks.push(network),
-            Err(_) => problems.push(
-                Problem::new(format!("{key}.client_ips"), format!("`{text}` is not an address or a network"))
-                    .help("write an address (\"192.0.2.7\", \"2001:db8::7\") or a network (\"10.0.0.0/8\")"),
-            ),
+            Err(_) => problems.push(not_a_network(key, text)),
         }
     }
     networks
+}
+
+fn not_a_network(key: &str, text: &str) -> Problem {
+    let message = format!("`{text}` is not an address or a network");
+    Problem::new(format!("{key}.client_ips"), message)
+        .help("write an address (\"192.0.2.7\", \"2001:db8::7\") or a network (\"10.0.0.0/8\")")
 }
 
 /// A list without values would never hold, which nobody writes on purpose.

@@ -7,6 +7,7 @@
 
 mod build;
 mod keys;
+mod patterns;
 mod warnings;
 
 use std::sync::Arc;

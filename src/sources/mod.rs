@@ -43,7 +43,8 @@ const TITLE: usize = 200;
 fn one_line(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2066}'..='\u{2069}')
     };
     let mut line = String::with_capacity(text.len().min(4 * TITLE));
     for word in text.split(|c: char| c.is_whitespace() || hidden(c)).filter(|word| !word.is_empty())

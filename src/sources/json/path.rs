@@ -97,7 +97,8 @@ impl JsonSchema for Path {
         "Path".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "examples": ["/alerts/0/labels/severity", "alert.severity"] })
+        let examples = ["/alerts/0/labels/severity", "alert.severity"];
+        json_schema!({ "type": "string", "examples": examples })
     }
 }
 

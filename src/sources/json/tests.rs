@@ -22,15 +22,16 @@ fn without_settings_nothing_is_known_and_nothing_is_counted() {
 #[test]
 fn an_alertmanager_body_is_understood() {
     let settings = json!({
-        "severity": ["/commonLabels/severity", "/alerts/*/labels/severity"], "severities": { "PAGE": "critical" },
+        "severity": ["/commonLabels/severity", "/alerts/*/labels/severity"],
+        "severities": { "PAGE": "critical" },
         "state": "/status", "incident": "/groupKey", "title": "commonAnnotations.summary",
-        "time": "/alerts/0/startsAt", "clusters": "/alerts/*/labels/instance", "link": "/externalURL",
+        "time": "/alerts/0/startsAt", "clusters": "/alerts/*/labels/instance",
     });
     let alert = |severity: &str, host: &str| {
         json!({ "labels": { "severity": severity, "instance": host },
         "startsAt": "2025-12-01T07:00:00.5Z" })
     };
-    let body = json!({ "status": "firing", "groupKey": "{}:{x=\"y\"}", "externalURL": "https://am.example",
+    let body = json!({ "status": "firing", "groupKey": "{}:{x=\"y\"}",
         "commonLabels": {}, "commonAnnotations": { "summary": "Disk\nfull" },
         "alerts": [alert("warning", "a:9100"), alert("page", "b:9100")] });
     let finding = decode(settings, &body);
@@ -60,7 +61,8 @@ fn what_was_asked_for_and_is_not_there_is_counted() {
 fn numbers_flags_and_lists_are_read() {
     let settings = json!({ "severity": "level", "severities": { "2": "high", "2.5": "critical" },
         "simulated": "drill", "files": ["/none", "/files"], "client_ips": "/ip" });
-    let body = json!({ "level": 2, "drill": "Yes", "files": ["a", 1, null, { "x": 1 }], "ip": "192.0.2.1" });
+    let body = json!({ "level": 2, "drill": "Yes", "ip": "192.0.2.1",
+        "files": ["a", 1, null, { "x": 1 }] });
     let finding = decode(settings.clone(), &body);
     assert_eq!((finding.severity, finding.simulated), (Severity::High, true));
     assert_eq!(

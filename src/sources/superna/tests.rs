@@ -4,6 +4,8 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+const CRITICAL: &[u8] = include_bytes!("../../../tests/fixtures/superna-critical-locked-out.json");
+
 fn superna(settings: Value) -> Superna {
     let table = settings.as_object().cloned().unwrap_or_default();
     Superna::new(&Section::new("sources.superna", table))
@@ -109,7 +111,8 @@ fn the_incident_is_the_id_else_user_and_cluster() {
 
 #[test]
 fn the_title_is_one_short_line() {
-    let body = json!({ "severity": "MAJOR", "state": "DELAYED_LOCKOUT", "user": "a\nb\u{7}\u{202e}c",
+    let body = json!({ "severity": "MAJOR", "state": "DELAYED_LOCKOUT",
+        "user": "a\nb\u{7}\u{202e}c",
         "nes": "x".repeat(5_000), "numFiles": "1" });
     let title = decode(&body).title.unwrap();
     assert!(title.starts_with("Superna high ransomware event, delayed lockout: a b"), "{title}");
@@ -177,7 +180,7 @@ proptest! {
 
     #[test]
     fn any_damage_to_a_real_body_is_survived(at in 0usize..600, byte: u8, cut in 0usize..700) {
-        let mut body = include_bytes!("../../../tests/fixtures/superna-critical-locked-out.json").to_vec();
+        let mut body = CRITICAL.to_vec();
         if let Some(place) = body.get_mut(at) { *place = byte; }
         body.truncate(cut);
         let _ = superna(json!({})).decode(&body);
@@ -188,10 +191,7 @@ proptest! {
 #[test]
 #[ignore = "a measurement"]
 fn decode_time() {
-    let mut body: Value = serde_json::from_slice(include_bytes!(
-        "../../../tests/fixtures/superna-critical-locked-out.json"
-    ))
-    .unwrap();
+    let mut body: Value = serde_json::from_slice(CRITICAL).unwrap();
     body["files"] =
         (0..30).map(|n| format!("\\ifs\\data\\finance\\year\\report-{n:04}.xlsx.locky")).collect();
     let (body, source) = (body.to_string(), superna(json!({})));

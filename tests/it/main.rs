@@ -1,0 +1,6 @@
+//! Whole behaviours, in one binary so that it is linked once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what went wrong by panicking
+
+mod routes;
+mod sources;
