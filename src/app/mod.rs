@@ -59,7 +59,9 @@ pub enum AppError {
     #[error("metrics: {0}")]
     Metrics(String),
     /// The log failed while running.
-    #[error("the log's disk failed; a restart begins a new segment, and nothing acknowledged is lost")]
+    #[error(
+        "the log's disk failed; a restart begins a new segment, and nothing acknowledged is lost"
+    )]
     Poisoned,
 }
 
@@ -117,7 +119,10 @@ impl Gateway {
         let engine = Arc::new(Engine {
             log: stores.events,
             dead: stores.dead,
-            rules: ArcSwap::from_pointee(Rules { select: plan.table.clone(), shape: plan.table.clone() }),
+            rules: ArcSwap::from_pointee(Rules {
+                select: plan.table.clone(),
+                shape: plan.table.clone(),
+            }),
             receipts: Arc::new(Receipts::default()),
             metrics,
             clock: Timestamp::now,
@@ -142,7 +147,8 @@ impl Gateway {
         let draining = Arc::new(AtomicBool::new(false));
         let (listen, admin_address) = (addresses(&webhook)?, admin[0].local_addr()?);
         let side = admin_side(ingress.clone(), &workers, &engine, &draining, admin_address);
-        let servers = vec![http::admin(admin, side)?, http::webhooks(webhook, ingress, server.workers)?];
+        let servers =
+            vec![http::admin(admin, side)?, http::webhooks(webhook, ingress, server.workers)?];
         let handles = servers.iter().map(actix_web::dev::Server::handle).collect();
         for server in servers {
             // Ends when its handle is stopped, in `stop`.
@@ -152,7 +158,16 @@ impl Gateway {
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(listen = ?listen, admin = %admin_address, config = %hash, ms, "ready");
         let letters = vec![engine.dead.log().clone(), stores.quarantine.log().clone()];
-        Ok(Self { engine, workers, letters, servers: handles, draining, drain: server.drain.0, listen, admin: admin_address })
+        Ok(Self {
+            engine,
+            workers,
+            letters,
+            servers: handles,
+            draining,
+            drain: server.drain.0,
+            listen,
+            admin: admin_address,
+        })
     }
 
     /// Run until `stop`, or until the log fails; then drain and let go.
@@ -203,7 +218,11 @@ fn announce(plan: &Plan, engine: &Engine) {
     }
 }
 
-async fn start_workers(engine: &Arc<Engine>, workers: &Workers, sinks: Vec<SinkPlan>) -> Result<(), AppError> {
+async fn start_workers(
+    engine: &Arc<Engine>,
+    workers: &Workers,
+    sinks: Vec<SinkPlan>,
+) -> Result<(), AppError> {
     let window_bytes = (BYTES_OUT / sinks.len().max(1)).clamp(SHARE.0, SHARE.1);
     for sink in sinks {
         let spec = Spec {
@@ -215,7 +234,10 @@ async fn start_workers(engine: &Arc<Engine>, workers: &Workers, sinks: Vec<SinkP
             window_bytes,
         };
         let worker = Delivery::start(engine.clone(), spec).await;
-        workers.add(sink.name, worker.map_err(|source| AppError::Log { what: "opening a sink's cursor", source })?);
+        workers.add(
+            sink.name,
+            worker.map_err(|source| AppError::Log { what: "opening a sink's cursor", source })?,
+        );
     }
     Ok(())
 }
@@ -240,7 +262,12 @@ fn admin_side(
 ) -> Data<Admin> {
     let (workers, engine, draining) = (workers.clone(), engine.clone(), draining.clone());
     let port = address.port();
-    let hosts = [address.to_string(), format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")];
+    let hosts = [
+        address.to_string(),
+        format!("localhost:{port}"),
+        format!("127.0.0.1:{port}"),
+        format!("[::1]:{port}"),
+    ];
     Data::new(Admin {
         ingress,
         offer: Arc::new(move |sink, extra| workers.offer(sink, extra)),

@@ -24,7 +24,15 @@ use crate::{sinks, sources};
 
 /// The tables of a configuration.
 const SECTIONS: [&str; 9] = [
-    "server", "log", "journal", "sources", "routes", "unmatched", "sinks", "dead_letters", "quarantine",
+    "server",
+    "log",
+    "journal",
+    "sources",
+    "routes",
+    "unmatched",
+    "sinks",
+    "dead_letters",
+    "quarantine",
 ];
 
 /// Everything that `run` needs.
@@ -86,15 +94,18 @@ impl Reading {
         read.map_err(|problems| self.problems.extend(problems)).ok()
     }
 
-    fn section<T: DeserializeOwned + JsonSchema>(&mut self, root: &mut Section, name: &str) -> Option<T> {
+    fn section<T: DeserializeOwned + JsonSchema>(
+        &mut self,
+        root: &mut Section,
+        name: &str,
+    ) -> Option<T> {
         let section = self.table(root, name);
         self.keep(section.read())
     }
 
     /// The table `name`, empty when it is absent (or wrong, which is reported).
     fn table(&mut self, root: &mut Section, name: &str) -> Section {
-        let taken = root.take(name).map(|section| Section::new(name, section.table));
-        self.keep(taken).unwrap_or_else(|| Section::new(name, serde_json::Map::new()))
+        self.keep(root.take(name)).unwrap_or_else(|| Section::new(name, serde_json::Map::new()))
     }
 
     /// The named tables of `[sinks]` and the like.
@@ -104,7 +115,8 @@ impl Reading {
             let key = format!("{}.{name}", tables.key);
             match value {
                 Value::Object(_) if !is_name(&name) => self.problems.push(
-                    Problem::new(key, format!("`{name}` cannot be a name")).help("use lower-case letters, digits, `-` and `_`"),
+                    Problem::new(key, format!("`{name}` cannot be a name"))
+                        .help("use lower-case letters, digits, `-` and `_`"),
                 ),
                 Value::Object(table) => found.push((name.into(), Section::new(key, table))),
                 _ => self.problems.push(Problem::new(key, "must be a table")),
@@ -143,14 +155,30 @@ impl Plan {
             reading.problems.extend(listener_problems(server));
         }
         match (server, log, journal, dead_letters, quarantine, table) {
-            (Some(server), Some(log), Some(journal), Some(dead_letters), Some(quarantine), Some(table))
-                if reading.problems.is_empty() =>
-            {
+            (
+                Some(server),
+                Some(log),
+                Some(journal),
+                Some(dead_letters),
+                Some(quarantine),
+                Some(table),
+            ) if reading.problems.is_empty() => {
                 let (sources, sinks) = (built(sources), built(sinks));
                 let warnings = table.warnings().to_vec();
                 let hash = layers.hash();
                 let table = Arc::new(table);
-                Ok(Self { server, log, journal, dead_letters, quarantine, sources, table, sinks, warnings, hash })
+                Ok(Self {
+                    server,
+                    log,
+                    journal,
+                    dead_letters,
+                    quarantine,
+                    sources,
+                    table,
+                    sinks,
+                    warnings,
+                    hash,
+                })
             }
             _ => Err(reading.problems),
         }
@@ -179,7 +207,10 @@ fn listener_problems(server: &ServerSettings) -> Problems {
         problems.push(Problem::new("server.listen", "there is no address to listen on"));
     }
     if server.listen.as_slice().contains(&server.admin) && server.admin.port() != 0 {
-        problems.push(Problem::new("server.admin", "is also an address for webhooks").help("give it a port of its own"));
+        problems.push(
+            Problem::new("server.admin", "is also an address for webhooks")
+                .help("give it a port of its own"),
+        );
     }
     problems
 }
@@ -189,7 +220,8 @@ fn sources_of(reading: &mut Reading, root: &mut Section) -> Named<SourcePlan> {
     let tables = reading.named(tables);
     if tables.is_empty() {
         reading.problems.push(
-            Problem::new("sources", "there is no source").help("add [sources.superna] with type = \"superna\""),
+            Problem::new("sources", "there is no source")
+                .help("add [sources.superna] with type = \"superna\""),
         );
     }
     let mut paths = BTreeMap::new();
@@ -208,10 +240,17 @@ fn sources_of(reading: &mut Reading, root: &mut Section) -> Named<SourcePlan> {
     found
 }
 
-fn source_of(name: Arc<str>, mut section: Section) -> Result<(SourcePlan, Option<String>), Problems> {
+fn source_of(
+    name: Arc<str>,
+    mut section: Section,
+) -> Result<(SourcePlan, Option<String>), Problems> {
     let key = section.key.clone();
     let kind = section.take_text("type").map_err(|problem| {
-        vec![problem.help(format!("write type = \"{}\" (or another of: {})", sources::KINDS[0].name, kinds(sources::KINDS.iter().map(|k| k.name))))]
+        vec![problem.help(format!(
+            "write type = \"{}\" (or another of: {})",
+            sources::KINDS[0].name,
+            kinds(sources::KINDS.iter().map(|k| k.name))
+        ))]
     })?;
     let kind = sources::kind(&kind).ok_or_else(|| {
         let known = sources::KINDS.iter().map(|kind| kind.name);
@@ -221,7 +260,10 @@ fn source_of(name: Arc<str>, mut section: Section) -> Result<(SourcePlan, Option
     let (door, source) = (door.read::<SourceDoor>(), (kind.build)(&own));
     let (door, decoder) = both(door, source)?;
     if let Some(path) = door.path.as_ref().filter(|path| !path.starts_with('/') || path.len() < 2) {
-        return Err(vec![Problem::new(format!("{key}.path"), format!("`{path}` must begin with `/` and name something"))]);
+        return Err(vec![Problem::new(
+            format!("{key}.path"),
+            format!("`{path}` must begin with `/` and name something"),
+        )]);
     }
     let path = door.path.clone();
     let door = Arc::new(Door::new(name.clone(), door, kind.dedupe));
@@ -231,14 +273,19 @@ fn source_of(name: Arc<str>, mut section: Section) -> Result<(SourcePlan, Option
 fn sinks_of(reading: &mut Reading, root: &mut Section) -> Named<SinkPlan> {
     let tables = reading.table(root, "sinks");
     let tables = reading.named(tables);
-    let built = tables.into_iter().map(|(name, section)| (name.clone(), reading.keep(sink_of(name, section))));
+    let built = tables
+        .into_iter()
+        .map(|(name, section)| (name.clone(), reading.keep(sink_of(name, section))));
     built.collect()
 }
 
 fn sink_of(name: Arc<str>, mut section: Section) -> Result<SinkPlan, Problems> {
     let key = section.key.clone();
     let kind = section.take_text("type").map_err(|problem| {
-        vec![problem.help(format!("known types: {}", kinds(sinks::KINDS.iter().map(|kind| kind.name))))]
+        vec![
+            problem
+                .help(format!("known types: {}", kinds(sinks::KINDS.iter().map(|kind| kind.name)))),
+        ]
     })?;
     let kind = sinks::kind(&kind).ok_or_else(|| {
         let known = sinks::KINDS.iter().map(|kind| kind.name);
@@ -256,20 +303,31 @@ fn start_of(section: &mut Section) -> Result<Start, Problems> {
     let key = format!("{}.start", section.key);
     match section.table.remove("start") {
         None => Ok(Start::Now),
-        Some(value) => serde_json::from_value::<StartSetting>(value)
-            .map(|start| start.0)
-            .map_err(|error| vec![Problem::new(key, error.to_string()).help("write \"now\", \"oldest\" or a time back such as \"24h\"")]),
+        Some(value) => {
+            serde_json::from_value::<StartSetting>(value).map(|start| start.0).map_err(|error| {
+                vec![
+                    Problem::new(key, error.to_string())
+                        .help("write \"now\", \"oldest\" or a time back such as \"24h\""),
+                ]
+            })
+        }
     }
 }
 
-fn table_of(reading: &mut Reading, root: &mut Section, sources: &Named<SourcePlan>, sinks: &Named<SinkPlan>) -> Option<Table> {
+fn table_of(
+    reading: &mut Reading,
+    root: &mut Section,
+    sources: &Named<SourcePlan>,
+    sinks: &Named<SinkPlan>,
+) -> Option<Table> {
     let routes = reading.table(root, "routes");
     let unmatched = reading.table(root, "unmatched");
     let decoders: BTreeMap<_, _> = sources
         .iter()
         .filter_map(|(name, plan)| Some((name.clone(), plan.as_ref()?.decoder.clone())))
         .collect();
-    let table = Table::build(&routes, &unmatched, &names(sources), &names(sinks), Decoders::new(decoders));
+    let table =
+        Table::build(&routes, &unmatched, &names(sources), &names(sinks), Decoders::new(decoders));
     reading.keep(table)
 }
 

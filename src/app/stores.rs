@@ -10,21 +10,29 @@ use super::{AppError, Plan, Stores};
 use crate::core::Timestamp;
 use crate::core::config::{Engine, QuarantineSettings};
 use crate::core::letters::Letters;
-use crate::core::log::{FilesLog, Log, LogError, MemoryLog, Options, RecoveryReport};
+use crate::core::log::{CursorsFound, FilesLog, Log, LogError, MemoryLog, Options, RecoveryReport};
 use crate::core::metrics::Metrics;
 
 /// A segment of the letters' logs holds the largest body that may be kept.
 const LETTERS_SEGMENT: u64 = 64 << 20;
 
+/// What a log without a disk may hold, whatever `max_bytes` says.
+const IN_MEMORY: u64 = 256 << 20;
+
 pub(super) async fn open(plan: &Plan, metrics: Arc<Metrics>) -> Result<Stores, AppError> {
     let events = blocking("the log", events_options(plan, metrics)).await?;
-    let dead = blocking("the dead letters' log", letters_options(plan, &plan.dead_letters, "dead")).await?;
-    let quarantine = blocking("the quarantine's log", letters_options(plan, &plan.quarantine, "quarantine")).await?;
+    let dead = blocking("the dead letters' log", letters_options(plan, &plan.dead_letters, "dead"))
+        .await?;
+    let quarantine =
+        blocking("the quarantine's log", letters_options(plan, &plan.quarantine, "quarantine"))
+            .await?;
     let reading = |what| move |source| AppError::Log { what, source };
     Ok(Stores {
         events,
         dead: Arc::new(Letters::open(dead).await.map_err(reading("reading the dead letters"))?),
-        quarantine: Arc::new(Letters::open(quarantine).await.map_err(reading("reading the quarantine"))?),
+        quarantine: Arc::new(
+            Letters::open(quarantine).await.map_err(reading("reading the quarantine"))?,
+        ),
     })
 }
 
@@ -58,7 +66,7 @@ fn letters_options(plan: &Plan, settings: &QuarantineSettings, name: &str) -> Wa
 }
 
 async fn blocking(what: &'static str, wanted: Wanted) -> Result<Arc<dyn Log>, AppError> {
-    let Some((dir, options)) = wanted else { return Ok(Arc::new(MemoryLog::default())) };
+    let Some((dir, options)) = wanted else { return Ok(Arc::new(MemoryLog::new(IN_MEMORY))) };
     let opened = tokio::task::spawn_blocking(move || {
         let (log, report) = FilesLog::open_dir(&dir, options)?;
         tell(what, &dir, &report);
@@ -68,6 +76,24 @@ async fn blocking(what: &'static str, wanted: Wanted) -> Result<Arc<dyn Log>, Ap
     opened.map_err(|source| AppError::Log { what, source })
 }
 
+/// What recovery found, and what to think of it.
 fn tell(what: &str, dir: &Path, report: &RecoveryReport) {
-    let _ = (what, dir, report);
+    let dir = dir.display();
+    let ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(%dir, events = report.events, segments = report.segments, ms, "opened {what}");
+    if report.torn_bytes > 0 {
+        tracing::info!(%dir, bytes = report.torn_bytes, "an unfinished write was dropped; its sender was never told that it was stored");
+    }
+    if report.damaged_bytes > 0 {
+        tracing::error!(%dir, bytes = report.damaged_bytes, positions = ?report.damaged, files = ?report.set_aside, "damaged and set aside; everything else is served");
+    }
+    match report.cursors {
+        CursorsFound::New | CursorsFound::Current | CursorsFound::Previous => {}
+        CursorsFound::PreviousForDamaged => {
+            tracing::warn!(%dir, "the cursors were damaged; the ones before are used, so some events will be delivered twice");
+        }
+        CursorsFound::Lost => {
+            tracing::error!(%dir, "the cursors are lost; every sink begins again at the oldest event rather than miss one");
+        }
+    }
 }

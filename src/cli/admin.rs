@@ -32,13 +32,21 @@ impl Admin {
     async fn ask(&self, method: Method, path: &str) -> Result<Value, Exit> {
         let url = format!("{}{path}", self.base);
         let unreachable = |error: reqwest::Error| {
-            failed(format!("no gateway answers at {} ({}); is `siemgate run` running with this configuration?", self.base, plain(&error)))
+            failed(format!(
+                "no gateway answers at {} ({}); is `siemgate run` running with this configuration?",
+                self.base,
+                plain(&error)
+            ))
         };
         let response = self.client.request(method, &url).send().await.map_err(unreachable)?;
         let ok = response.status().is_success();
         let text = response.text().await.map_err(unreachable)?;
         let value: Value = serde_json::from_str(&text).map_err(failed)?;
-        if ok { Ok(value) } else { Err(failed(value["error"].as_str().unwrap_or("refused without a reason"))) }
+        if ok {
+            Ok(value)
+        } else {
+            Err(failed(value["error"].as_str().unwrap_or("refused without a reason")))
+        }
     }
 }
 
@@ -55,5 +63,9 @@ pub(super) fn plain(error: &reqwest::Error) -> String {
 #[allow(clippy::disallowed_methods)] // not a destination: sinks/http.rs does not apply
 pub(super) fn client() -> Result<Client, Exit> {
     let builder = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-    builder.connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(90)).build().map_err(failed)
+    builder
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(90))
+        .build()
+        .map_err(failed)
 }

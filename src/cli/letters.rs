@@ -70,7 +70,9 @@ pub(super) fn dead(config: &Path, command: Dead) -> Exit {
         Dead::List(list) => listed(config, base, &list),
         Dead::Show(one) => asked(config, false, &format!("{base}/{}", one.number)),
         Dead::Drop(one) => asked(config, true, &format!("{base}/{}/drop", one.number)),
-        Dead::Replay(Replay { number: Some(number), .. }) => asked(config, true, &format!("{base}/{number}/replay")),
+        Dead::Replay(Replay { number: Some(number), .. }) => {
+            asked(config, true, &format!("{base}/{number}/replay"))
+        }
         Dead::Replay(Replay { sink, .. }) => {
             let only = sink.map(|sink| format!("&sink={sink}")).unwrap_or_default();
             asked(config, true, &format!("{base}/replay?limit=1000{only}"))
@@ -94,7 +96,8 @@ fn finish(done: Result<(), Exit>) -> Exit {
 
 fn asked(config: &Path, post: bool, path: &str) -> Result<(), Exit> {
     let admin = Admin::of(config)?;
-    let answer = block_on(async { if post { admin.post(path).await } else { admin.get(path).await } })?;
+    let answer =
+        block_on(async { if post { admin.post(path).await } else { admin.get(path).await } })?;
     println!("{answer:#}");
     Ok(())
 }

@@ -4,6 +4,8 @@
 //! wrong to standard error with what to do. The only room that prints. Commands hold no rules:
 //! they ask `app`, the admin API or a log.
 
+#![allow(clippy::disallowed_macros)] // printing is what this room is for
+
 mod admin;
 mod check;
 mod letters;
@@ -41,7 +43,14 @@ pub(crate) enum Exit {
 #[command(name = "siemgate", version, max_term_width = 100)]
 struct Arguments {
     /// Folder with the configuration: all its *.toml, in name order, later ones win.
-    #[arg(long, short, global = true, env = "SIEMGATE_CONFIG", default_value = "config.d", value_name = "DIR")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "SIEMGATE_CONFIG",
+        default_value = "config.d",
+        value_name = "DIR"
+    )]
     config: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -100,7 +109,10 @@ fn tell_problems(problems: &Problems) {
         eprintln!("error: {problem}");
     }
     let count = problems.len();
-    eprintln!("{count} problem{} found; nothing was started or changed.", if count == 1 { "" } else { "s" });
+    eprintln!(
+        "{count} problem{} found; nothing was started or changed.",
+        if count == 1 { "" } else { "s" }
+    );
 }
 
 fn failed(error: impl std::fmt::Display) -> Exit {

@@ -29,8 +29,12 @@ pub(super) fn run(config: &Path) -> Exit {
 
 /// The journal goes to standard error, where a supervisor expects it.
 fn journal(plan: &Plan) {
-    let filter = EnvFilter::try_from_env("SIEMGATE_LOG_LEVEL").unwrap_or_else(|_| EnvFilter::new("info"));
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let filter = EnvFilter::try_from_env("SIEMGATE_LOG_LEVEL")
+        .unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn,actix_http=warn"));
+    let base = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // Fails only if a journal exists already, which then serves.
     let _ = match plan.journal.format {
@@ -60,7 +64,8 @@ async fn serve(plan: Plan) -> Exit {
 
 /// Cancelled by SIGTERM or Ctrl-C; a second signal ends the process at once.
 fn stop_on_signal() -> std::io::Result<CancellationToken> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let token = stop.clone();
     #[allow(clippy::disallowed_methods)] // lives as long as the process
@@ -71,7 +76,9 @@ fn stop_on_signal() -> std::io::Result<CancellationToken> {
                 _ = interrupt.recv() => {}
             }
             if token.is_cancelled() {
-                eprintln!("stopped at once; what was accepted is in the log and will be delivered after the next start");
+                eprintln!(
+                    "stopped at once; what was accepted is in the log and will be delivered after the next start"
+                );
                 std::process::exit(130);
             }
             token.cancel();

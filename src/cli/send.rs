@@ -58,7 +58,11 @@ fn sent(config: &Path, arguments: &Arguments) -> Result<(), Exit> {
     }
     let plan = plan(config)?;
     let answer = block_on(post(&plan, arguments, &event))?;
-    if arguments.json { println!("{answer:#}") } else { tell(&answer) }
+    if arguments.json {
+        println!("{answer:#}")
+    } else {
+        tell(&answer)
+    }
     let settled = answer["settled"].as_bool().unwrap_or(true);
     if settled && all_delivered(&answer) { Ok(()) } else { Err(Exit::Failed) }
 }
@@ -68,7 +72,11 @@ fn event(arguments: &Arguments) -> Result<Value, Exit> {
     let sample = SAMPLES.iter().find(|(name, ..)| *name == arguments.sample);
     let Some((_, severity, state, files)) = sample else {
         let known: Vec<&str> = SAMPLES.iter().map(|(name, ..)| *name).collect();
-        return Err(failed(format!("there is no sample `{}`; known: {}", arguments.sample, known.join(", "))));
+        return Err(failed(format!(
+            "there is no sample `{}`; known: {}",
+            arguments.sample,
+            known.join(", ")
+        )));
     };
     let mut event = sample_event(severity, state, *files);
     for change in &arguments.set {
@@ -82,7 +90,8 @@ fn event(arguments: &Arguments) -> Result<Value, Exit> {
 }
 
 fn sample_event(severity: &str, state: &str, files: u32) -> Map<String, Value> {
-    let names: Vec<String> = (1..=files.min(3)).map(|n| format!("\\ifs\\siemgate-test\\file{n}.locky")).collect();
+    let names: Vec<String> =
+        (1..=files.min(3)).map(|n| format!("\\ifs\\siemgate-test\\file{n}.locky")).collect();
     let event = json!({
         "id": format!("siemgate-test-{}", EventId::fresh()),
         "eventSource": "ISILON_CLUSTER",
@@ -114,17 +123,23 @@ async fn post(plan: &Plan, arguments: &Arguments, event: &Value) -> Result<Value
             None => source.kind.name == "superna",
         })
         .ok_or_else(|| failed("there is no such source; name one with --source"))?;
-    let address = plan.server.listen.as_slice().first().ok_or_else(|| failed("server.listen is empty"))?;
+    let address =
+        plan.server.listen.as_slice().first().ok_or_else(|| failed("server.listen is empty"))?;
     let wait = arguments.wait.map(|wait| format!("?wait={wait}")).unwrap_or_default();
     let url = format!("http://{address}/webhook/{}{wait}", source.name);
-    let mut request = client()?.post(&url).header("Content-Type", "application/json").body(event.to_string());
+    let mut request =
+        client()?.post(&url).header("Content-Type", "application/json").body(event.to_string());
     if let Some((header, token)) = source.door.token() {
         request = request.header(header, token);
     }
-    let timeout = arguments.wait.map_or(Duration::from_secs(30), |wait| wait.0 + Duration::from_secs(10));
+    let timeout =
+        arguments.wait.map_or(Duration::from_secs(30), |wait| wait.0 + Duration::from_secs(10));
     let response = request.timeout(timeout).send().await;
     let unreachable = |error: reqwest::Error| {
-        failed(format!("no gateway answers at {url} ({}); is `siemgate run` running with this configuration?", plain(&error)))
+        failed(format!(
+            "no gateway answers at {url} ({}); is `siemgate run` running with this configuration?",
+            plain(&error)
+        ))
     };
     let response = response.map_err(unreachable)?;
     let status = response.status();

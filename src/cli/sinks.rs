@@ -26,7 +26,9 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
     };
     match (arguments.json, &arguments.name) {
         (true, _) => println!("{:#}", serde_json::Value::from_iter(shown.into_iter().map(facts))),
-        (false, None) => shown.into_iter().for_each(|kind| println!("{:<10} {}", kind.name, kind.about)),
+        (false, None) => {
+            shown.into_iter().for_each(|kind| println!("{:<10} {}", kind.name, kind.about))
+        }
         (false, Some(_)) => shown.into_iter().for_each(show),
     }
     Exit::Ok
@@ -52,7 +54,9 @@ fn show(kind: &Kind) {
         required.is_some_and(|required| required.iter().any(|r| r == name))
     };
     println!("Settings (* must be set):");
-    for (name, setting) in schema.get("properties").and_then(|p| p.as_object()).into_iter().flatten() {
+    for (name, setting) in
+        schema.get("properties").and_then(|p| p.as_object()).into_iter().flatten()
+    {
         let star = if required(name) { "*" } else { " " };
         let about = setting.get("description").and_then(|d| d.as_str()).unwrap_or_default();
         println!(" {star} {name:<14} {}", about.replace('\n', " "));

@@ -104,7 +104,12 @@ impl Duplicates {
 }
 
 /// The first position in `low..high` whose event is younger than the window, by bisection.
-async fn first_within(log: &dyn Log, mut low: Position, mut high: Position, now: Timestamp) -> Result<Position, LogError> {
+async fn first_within(
+    log: &dyn Log,
+    mut low: Position,
+    mut high: Position,
+    now: Timestamp,
+) -> Result<Position, LogError> {
     while low < high {
         let middle = Position(low.0 + (high.0 - low.0) / 2);
         let page = log.read(middle, Limit { events: 1, bytes: 1 }).await?;
@@ -131,7 +136,11 @@ impl Inner {
     }
 
     fn forget_old(&mut self, now: Timestamp) {
-        while self.order.front().is_some_and(|(at, ..)| now.duration_since(*at).unsigned_abs() >= WINDOW) {
+        while self
+            .order
+            .front()
+            .is_some_and(|(at, ..)| now.duration_since(*at).unsigned_abs() >= WINDOW)
+        {
             self.forget_oldest();
         }
     }

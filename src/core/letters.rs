@@ -152,7 +152,12 @@ impl<N: Labelled + Serialize + DeserializeOwned> Letters<N> {
     }
 
     /// Close the letter `number`; false when it is not open. `how` is `dropped` or `replayed`.
-    pub async fn settle(&self, number: Position, how: &str, now: Timestamp) -> Result<bool, Refusal> {
+    pub async fn settle(
+        &self,
+        number: Position,
+        how: &str,
+        now: Timestamp,
+    ) -> Result<bool, Refusal> {
         if !self.lock().contains_key(&number) {
             return Ok(false);
         }

@@ -23,17 +23,25 @@ pub const STATES: [&str; 4] = ["up", "busy", "down", "parked"];
 
 /// Reasons for refusing at the door, as label values.
 pub const REFUSALS: [&str; 9] = [
-    "sender", "token", "malformed", "too_large", "too_many", "unknown_source", "busy", "log", "timeout",
+    "sender",
+    "token",
+    "malformed",
+    "too_large",
+    "too_many",
+    "unknown_source",
+    "busy",
+    "log",
+    "timeout",
 ];
 
 /// Buckets from 100 us to a minute: a durable accept takes milliseconds, a slow SIEM seconds.
 const SECONDS: [f64; 16] = [
-    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
+    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0,
+    60.0,
 ];
 /// Buckets up to a day, for "accepted to delivered".
-const AGES: [f64; 13] = [
-    0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3_600.0, 21_600.0, 86_400.0,
-];
+const AGES: [f64; 13] =
+    [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3_600.0, 21_600.0, 86_400.0];
 const COUNTS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 500.0, 1_000.0];
 
 /// All families of one gateway.
@@ -75,12 +83,20 @@ struct Families {
 }
 
 impl Families {
-    fn add<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> prometheus::Result<C> {
+    fn add<C: Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<C>,
+    ) -> prometheus::Result<C> {
         let collector = made?;
         self.registry.register(Box::new(collector.clone()))?;
         Ok(collector)
     }
-    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    fn counter(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
         self.add(IntCounterVec::new(Opts::new(name, help).namespace("siemgate"), labels))
     }
     fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
@@ -89,8 +105,15 @@ impl Families {
     fn float(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
         self.add(GaugeVec::new(Opts::new(name, help).namespace("siemgate"), labels))
     }
-    fn histogram(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> prometheus::Result<HistogramVec> {
-        let options = HistogramOpts::new(name, help).namespace("siemgate").buckets(buckets.to_vec());
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> prometheus::Result<HistogramVec> {
+        let options =
+            HistogramOpts::new(name, help).namespace("siemgate").buckets(buckets.to_vec());
         self.add(HistogramVec::new(options, labels))
     }
 }
@@ -106,33 +129,135 @@ impl Metrics {
             HistogramOpts::new(name, help).namespace("siemgate").buckets(buckets.to_vec())
         };
         Ok(Arc::new(Self {
-            ingress_events: f.counter("ingress_events_total", "Events stored and acknowledged.", &["source"])?,
-            ingress_bytes: f.counter("ingress_bytes_total", "Bytes of the bodies of stored events.", &["source"])?,
-            ingress_refused: f.counter("ingress_refused_total", "Requests refused at the door.", &["source", "reason"])?,
-            ingress_duplicates: f.counter("ingress_duplicates_total", "Events answered as duplicates of a stored one.", &["source"])?,
-            ingress_seconds: f.histogram("ingress_seconds", "From the first byte of a request to its durable answer.", &["source"], &SECONDS)?,
-            log_head: f.add(IntGauge::with_opts(simple("log_head_position", "Position that the next event will get.")))?,
-            log_bytes: f.add(IntGauge::with_opts(simple("log_bytes", "Bytes of the log on disk.")))?,
-            log_commit_seconds: f.add(Histogram::with_opts(commit("log_commit_seconds", "Write and sync of one group.", &SECONDS)))?,
-            log_commit_events: f.add(Histogram::with_opts(commit("log_commit_events", "Events in one group.", &COUNTS)))?,
-            log_poisoned: f.add(IntGauge::with_opts(simple("log_poisoned", "1 after a failed sync: nothing is accepted until a restart.")))?,
-            log_damaged: f.add(IntCounter::with_opts(simple("log_damaged_bytes_total", "Bytes of the log found unreadable and set aside.")))?,
-            unrouted: f.counter("events_unrouted_total", "Accepted events that no route took.", &["source"])?,
-            unknown: f.counter("unknown_values_total", "Fields whose value was missing or not understood.", &["source", "field"])?,
-            route_errors: f.counter("route_errors_total", "Rules that failed on an event.", &["route"])?,
-            delivery_events: f.counter("delivery_events_total", "Events settled, by how they ended.", &["sink", "outcome"])?,
-            delivery_attempts: f.counter("delivery_attempts_total", "Requests to the destination, by what became of them.", &["sink", "cause"])?,
-            delivery_seconds: f.histogram("delivery_seconds", "Time of one request to the destination.", &["sink"], &SECONDS)?,
-            delivery_batch: f.histogram("delivery_batch_events", "Events in one request.", &["sink"], &COUNTS)?,
-            delivery_lag: f.gauge("delivery_lag_events", "Events not yet settled for this sink.", &["sink"])?,
-            delivery_oldest: f.float("delivery_oldest_seconds", "Age of the oldest event waiting for this sink; 0 when none waits.", &["sink"])?,
-            delivery_success: f.float("delivery_last_success_timestamp_seconds", "When the destination last took an event; 0 if not since the start.", &["sink"])?,
+            ingress_events: f.counter(
+                "ingress_events_total",
+                "Events stored and acknowledged.",
+                &["source"],
+            )?,
+            ingress_bytes: f.counter(
+                "ingress_bytes_total",
+                "Bytes of the bodies of stored events.",
+                &["source"],
+            )?,
+            ingress_refused: f.counter(
+                "ingress_refused_total",
+                "Requests refused at the door.",
+                &["source", "reason"],
+            )?,
+            ingress_duplicates: f.counter(
+                "ingress_duplicates_total",
+                "Events answered as duplicates of a stored one.",
+                &["source"],
+            )?,
+            ingress_seconds: f.histogram(
+                "ingress_seconds",
+                "From the first byte of a request to its durable answer.",
+                &["source"],
+                &SECONDS,
+            )?,
+            log_head: f.add(IntGauge::with_opts(simple(
+                "log_head_position",
+                "Position that the next event will get.",
+            )))?,
+            log_bytes: f
+                .add(IntGauge::with_opts(simple("log_bytes", "Bytes of the log on disk.")))?,
+            log_commit_seconds: f.add(Histogram::with_opts(commit(
+                "log_commit_seconds",
+                "Write and sync of one group.",
+                &SECONDS,
+            )))?,
+            log_commit_events: f.add(Histogram::with_opts(commit(
+                "log_commit_events",
+                "Events in one group.",
+                &COUNTS,
+            )))?,
+            log_poisoned: f.add(IntGauge::with_opts(simple(
+                "log_poisoned",
+                "1 after a failed sync: nothing is accepted until a restart.",
+            )))?,
+            log_damaged: f.add(IntCounter::with_opts(simple(
+                "log_damaged_bytes_total",
+                "Bytes of the log found unreadable and set aside.",
+            )))?,
+            unrouted: f.counter(
+                "events_unrouted_total",
+                "Accepted events that no route took.",
+                &["source"],
+            )?,
+            unknown: f.counter(
+                "unknown_values_total",
+                "Fields whose value was missing or not understood.",
+                &["source", "field"],
+            )?,
+            route_errors: f.counter(
+                "route_errors_total",
+                "Rules that failed on an event.",
+                &["route"],
+            )?,
+            delivery_events: f.counter(
+                "delivery_events_total",
+                "Events settled, by how they ended.",
+                &["sink", "outcome"],
+            )?,
+            delivery_attempts: f.counter(
+                "delivery_attempts_total",
+                "Requests to the destination, by what became of them.",
+                &["sink", "cause"],
+            )?,
+            delivery_seconds: f.histogram(
+                "delivery_seconds",
+                "Time of one request to the destination.",
+                &["sink"],
+                &SECONDS,
+            )?,
+            delivery_batch: f.histogram(
+                "delivery_batch_events",
+                "Events in one request.",
+                &["sink"],
+                &COUNTS,
+            )?,
+            delivery_lag: f.gauge(
+                "delivery_lag_events",
+                "Events not yet settled for this sink.",
+                &["sink"],
+            )?,
+            delivery_oldest: f.float(
+                "delivery_oldest_seconds",
+                "Age of the oldest event waiting for this sink; 0 when none waits.",
+                &["sink"],
+            )?,
+            delivery_success: f.float(
+                "delivery_last_success_timestamp_seconds",
+                "When the destination last took an event; 0 if not since the start.",
+                &["sink"],
+            )?,
             delivery_in_flight: f.gauge("delivery_in_flight", "Requests under way.", &["sink"])?,
-            delivery_state: f.gauge("delivery_state", "1 for the state the delivery is in.", &["sink", "state"])?,
-            delivery_unaccounted: f.gauge("delivery_unaccounted_events", "Difference in the ledger; anything but 0 is a bug.", &["sink"])?,
-            event_seconds: f.histogram("event_seconds", "From acceptance to delivery of an event.", &["sink"], &AGES)?,
-            dead_letters: f.gauge("dead_letters", "Dead letters that nobody has replayed or dropped.", &["sink"])?,
-            config_info: f.gauge("config_info", "Fingerprint of the configuration in force; always 1.", &["hash"])?,
+            delivery_state: f.gauge(
+                "delivery_state",
+                "1 for the state the delivery is in.",
+                &["sink", "state"],
+            )?,
+            delivery_unaccounted: f.gauge(
+                "delivery_unaccounted_events",
+                "Difference in the ledger; anything but 0 is a bug.",
+                &["sink"],
+            )?,
+            event_seconds: f.histogram(
+                "event_seconds",
+                "From acceptance to delivery of an event.",
+                &["sink"],
+                &AGES,
+            )?,
+            dead_letters: f.gauge(
+                "dead_letters",
+                "Dead letters that nobody has replayed or dropped.",
+                &["sink"],
+            )?,
+            config_info: f.gauge(
+                "config_info",
+                "Fingerprint of the configuration in force; always 1.",
+                &["hash"],
+            )?,
             registry: f.registry,
             sinks: Mutex::default(),
         }))
@@ -271,7 +396,8 @@ pub struct Vitals {
 impl SinkMetrics {
     fn new(all: &Metrics, sink: &str) -> Self {
         let event = |end: End| all.delivery_events.with_label_values(&[sink, end.as_str()]);
-        let attempt = |cause: Cause| all.delivery_attempts.with_label_values(&[sink, cause.as_str()]);
+        let attempt =
+            |cause: Cause| all.delivery_attempts.with_label_values(&[sink, cause.as_str()]);
         Self {
             events: End::ALL.map(event),
             attempts: Cause::ALL.map(attempt),
@@ -325,7 +451,9 @@ impl SinkMetrics {
     /// The difference in the ledger. `head - start = settled + queued`, and `queued` is what the
     /// worker holds plus what it has not read, so the head cancels out.
     pub fn unaccounted(vitals: &Vitals) -> i64 {
-        to_gauge(vitals.next.since(vitals.start)) - to_gauge(vitals.settled) - to_gauge(vitals.in_hand)
+        to_gauge(vitals.next.since(vitals.start))
+            - to_gauge(vitals.settled)
+            - to_gauge(vitals.in_hand)
     }
 
     fn refresh(&self, head: Position, now: Timestamp) {

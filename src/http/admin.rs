@@ -98,12 +98,18 @@ fn guard(request: &HttpRequest, admin: &Admin) -> Result<(), Told> {
     if admin.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)) {
         Ok(())
     } else {
-        Err(told(403, format!("Host `{host}` is not this listener; call it by {}", admin.hosts.join(" or "))))
+        Err(told(
+            403,
+            format!("Host `{host}` is not this listener; call it by {}", admin.hosts.join(" or ")),
+        ))
     }
 }
 
 async fn nothing() -> Answer {
-    Err(told(404, "nothing here; see /metrics, /healthz, /readyz, /api/v1/dead, /api/v1/quarantine"))
+    Err(told(
+        404,
+        "nothing here; see /metrics, /healthz, /readyz, /api/v1/dead, /api/v1/quarantine",
+    ))
 }
 
 async fn metrics(admin: Data<Admin>) -> impl Responder {
@@ -119,7 +125,8 @@ async fn healthz() -> impl Responder {
 async fn readyz(admin: Data<Admin>) -> impl Responder {
     match (admin.not_ready)() {
         None => HttpResponse::Ok().json(json!({ "status": "ready" })),
-        Some(reason) => HttpResponse::ServiceUnavailable().json(json!({ "status": "not ready", "reason": reason })),
+        Some(reason) => HttpResponse::ServiceUnavailable()
+            .json(json!({ "status": "not ready", "reason": reason })),
     }
 }
 
@@ -176,8 +183,11 @@ where
 {
     let all = letters.list(selection.from, selection.limit()).await.map_err(unreadable)?;
     let open: u64 = letters.counts().values().sum();
-    let shown: Vec<_> =
-        all.iter().filter(|letter| selection.wants(letter.note.label())).map(|letter| view(letter, false)).collect();
+    let shown: Vec<_> = all
+        .iter()
+        .filter(|letter| selection.wants(letter.note.label()))
+        .map(|letter| view(letter, false))
+        .collect();
     Ok(HttpResponse::Ok().json(json!({ "open": open, "letters": shown })))
 }
 
@@ -203,7 +213,11 @@ where
 
 type Guarded = (HttpRequest, Data<Admin>);
 
-async fn dead_list(request: HttpRequest, admin: Data<Admin>, selection: Query<Selection>) -> Answer {
+async fn dead_list(
+    request: HttpRequest,
+    admin: Data<Admin>,
+    selection: Query<Selection>,
+) -> Answer {
     guard(&request, &admin)?;
     list(&admin.engine().dead, &selection).await
 }
@@ -227,7 +241,8 @@ async fn dead_replay((request, admin): Guarded, number: web::Path<u64>) -> Answe
 
 async fn dead_replay_all((request, admin): Guarded, selection: Query<Selection>) -> Answer {
     guard(&request, &admin)?;
-    let letters = admin.engine().dead.list(selection.from, selection.limit()).await.map_err(unreadable)?;
+    let letters =
+        admin.engine().dead.list(selection.from, selection.limit()).await.map_err(unreadable)?;
     let (mut replaying, mut left) = (0, 0);
     for letter in letters.into_iter().filter(|letter| selection.wants(&letter.note.sink)) {
         let sink = letter.note.sink.clone();
@@ -244,12 +259,20 @@ async fn dead_drop((request, admin): Guarded, number: web::Path<u64>) -> Answer 
     close(&admin.engine().dead, *number, "dropped", &admin).await
 }
 
-async fn quarantine_list(request: HttpRequest, admin: Data<Admin>, selection: Query<Selection>) -> Answer {
+async fn quarantine_list(
+    request: HttpRequest,
+    admin: Data<Admin>,
+    selection: Query<Selection>,
+) -> Answer {
     guard(&request, &admin)?;
     list(&admin.ingress.quarantine, &selection).await
 }
 
-async fn quarantine_show(request: HttpRequest, admin: Data<Admin>, number: web::Path<u64>) -> Answer {
+async fn quarantine_show(
+    request: HttpRequest,
+    admin: Data<Admin>,
+    number: web::Path<u64>,
+) -> Answer {
     guard(&request, &admin)?;
     let letter = one(&admin.ingress.quarantine, *number).await?;
     Ok(HttpResponse::Ok().json(Json(view(&letter, true))))

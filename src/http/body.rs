@@ -74,9 +74,12 @@ pub async fn read(
 ) -> Result<Body, BodyError> {
     if let Some(coding) = unsupported(request) {
         drain(payload).await;
-        return Err(BodyError::Broken(format!("Content-Encoding `{coding}` is not supported; use gzip or none")));
+        return Err(BodyError::Broken(format!(
+            "Content-Encoding `{coding}` is not supported; use gzip or none"
+        )));
     }
-    let announced = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let announced =
+        request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let share = budget.take(announced.unwrap_or(UNIT).min(limit)).await;
     let Some(share) = share else {
         drain(payload).await;
@@ -96,7 +99,8 @@ async fn collect(
     let mut stream = Decompress::from_headers(payload, request.headers());
     let (mut body, mut whole) = (BytesMut::new(), true);
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|error| BodyError::Broken(format!("the body broke off: {error}")))?;
+        let chunk =
+            chunk.map_err(|error| BodyError::Broken(format!("the body broke off: {error}")))?;
         if !whole || body.len() + chunk.len() > 2 * limit {
             // Too large even for the quarantine: keep the beginning, read on to the end.
             whole = false;

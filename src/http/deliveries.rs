@@ -75,7 +75,9 @@ impl DeliveryView {
 /// Whether every sink of `choice` has settled `id`.
 pub fn settled(receipts: &Receipts, id: EventId, choice: &Choice) -> bool {
     let known = receipts.of(id);
-    choice.sinks().all(|sink| known.iter().any(|(name, receipt)| name == sink && receipt.end.is_some()))
+    choice
+        .sinks()
+        .all(|sink| known.iter().any(|(name, receipt)| name == sink && receipt.end.is_some()))
 }
 
 /// How the event `id` with this routing answer stands.
@@ -96,7 +98,9 @@ pub async fn of_stored(engine: &Engine, id: EventId) -> Vec<DeliveryView> {
     let mut views = of(&engine.receipts, id, &choice);
     for view in views.iter_mut().filter(|view| view.state == "pending" && view.attempts.is_none()) {
         let passed = |(name, standing): &(String, crate::core::log::Standing)| {
-            **name == *view.sink && event.position < standing.mark && event.position >= standing.start
+            **name == *view.sink
+                && event.position < standing.mark
+                && event.position >= standing.start
         };
         if standings.iter().any(passed) {
             view.state = "settled";

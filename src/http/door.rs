@@ -49,7 +49,8 @@ impl Door {
     pub fn admits(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Result<(), Closed> {
         // An IPv4 sender on a dual-stack socket shows as ::ffff:a.b.c.d.
         let peer = peer.map(|ip| ip.to_canonical());
-        let known = peer.is_some_and(|ip| self.settings.allow.iter().any(|net| net.0.contains(&ip)));
+        let known =
+            peer.is_some_and(|ip| self.settings.allow.iter().any(|net| net.0.contains(&ip)));
         if !known {
             return Err(Closed::Sender);
         }

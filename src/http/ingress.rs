@@ -81,7 +81,11 @@ impl Refused {
 }
 
 /// The handler of every request on the webhook listeners.
-pub async fn webhook(request: HttpRequest, payload: web::Payload, ingress: web::Data<Ingress>) -> HttpResponse {
+pub async fn webhook(
+    request: HttpRequest,
+    payload: web::Payload,
+    ingress: web::Data<Ingress>,
+) -> HttpResponse {
     let started = Instant::now();
     let payload = payload.into_inner();
     let doors = ingress.doors.load_full();
@@ -110,7 +114,12 @@ pub async fn webhook(request: HttpRequest, payload: web::Payload, ingress: web::
 }
 
 /// The main road, step by step.
-async fn accept(ingress: &Ingress, door: &Door, request: &HttpRequest, payload: Payload) -> Result<Accepted, Refused> {
+async fn accept(
+    ingress: &Ingress,
+    door: &Door,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Accepted, Refused> {
     let peer = request.peer_addr().map(|address| address.ip());
     if let Err(closed) = door.admits(peer, request.headers()) {
         body::drain(payload).await;
@@ -125,10 +134,19 @@ async fn accept(ingress: &Ingress, door: &Door, request: &HttpRequest, payload: 
 fn not_admitted(closed: Closed, peer: Option<IpAddr>) -> Refused {
     match closed {
         Closed::Sender => {
-            let peer = peer.map_or_else(|| "unknown".to_owned(), |ip| ip.to_canonical().to_string());
-            Refused::new(403, "sender", format!("{peer} may not post here; add it to this source's `allow`"))
+            let peer =
+                peer.map_or_else(|| "unknown".to_owned(), |ip| ip.to_canonical().to_string());
+            Refused::new(
+                403,
+                "sender",
+                format!("{peer} may not post here; add it to this source's `allow`"),
+            )
         }
-        Closed::Token => Refused::new(401, "token", "the token is missing or wrong; send it in the configured header"),
+        Closed::Token => Refused::new(
+            401,
+            "token",
+            "the token is missing or wrong; send it in the configured header",
+        ),
     }
 }
 
@@ -159,7 +177,13 @@ impl Wait {
 }
 
 impl Ingress {
-    async fn body(&self, door: &Door, request: &HttpRequest, payload: Payload, peer: Option<IpAddr>) -> Result<body::Body, Refused> {
+    async fn body(
+        &self,
+        door: &Door,
+        request: &HttpRequest,
+        payload: Payload,
+        peer: Option<IpAddr>,
+    ) -> Result<body::Body, Refused> {
         let limit = usize::try_from(self.settings.body_limit.0).unwrap_or(usize::MAX);
         let timeout = self.settings.body_timeout.0;
         match body::read(request, payload, limit, timeout, &self.budget).await {
@@ -173,13 +197,22 @@ impl Ingress {
                 Err(self.quarantined(door, kept, truncated, peer, refused).await)
             }
             Err(BodyError::Broken(error)) => Err(Refused::new(400, "malformed", error)),
-            Err(BodyError::Busy) => Err(Refused::new(503, "busy", "too many bodies at once; try again").later(1)),
-            Err(BodyError::Late) => Err(Refused::new(408, "timeout", "the body did not arrive in time")),
+            Err(BodyError::Busy) => {
+                Err(Refused::new(503, "busy", "too many bodies at once; try again").later(1))
+            }
+            Err(BodyError::Late) => {
+                Err(Refused::new(408, "timeout", "the body did not arrive in time"))
+            }
         }
     }
 
     /// The events of a body; what is not a set of events goes to the quarantine.
-    pub(super) async fn pieces(&self, door: &Door, body: &Bytes, peer: Option<IpAddr>) -> Result<Vec<Bytes>, Refused> {
+    pub(super) async fn pieces(
+        &self,
+        door: &Door,
+        body: &Bytes,
+        peer: Option<IpAddr>,
+    ) -> Result<Vec<Bytes>, Refused> {
         match split::split(body, self.settings.events_limit) {
             Ok(pieces) => Ok(pieces),
             Err(error) => {
@@ -193,7 +226,14 @@ impl Ingress {
         }
     }
 
-    async fn quarantined(&self, door: &Door, body: Bytes, truncated: bool, peer: Option<IpAddr>, refused: Refused) -> Refused {
+    async fn quarantined(
+        &self,
+        door: &Door,
+        body: Bytes,
+        truncated: bool,
+        peer: Option<IpAddr>,
+        refused: Refused,
+    ) -> Refused {
         let note = QuarantineNote {
             source: door.source.clone(),
             reason: refused.reason.into(),
@@ -214,7 +254,10 @@ impl Ingress {
         let door = doors.at(&format!("{}/{source}", super::door::WEBHOOK));
         let door = door.ok_or_else(|| format!("source {source} is not configured any more"))?;
         if body.len() as u64 > self.settings.body_limit.0 {
-            return Err(format!("still larger than server.body_limit ({})", self.settings.body_limit));
+            return Err(format!(
+                "still larger than server.body_limit ({})",
+                self.settings.body_limit
+            ));
         }
         split::split(&body, self.settings.events_limit).map_err(|error| error.to_string())?;
         self.store(door, body, None, Wait::default(), None).await.map_err(|refused| refused.error)

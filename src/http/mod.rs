@@ -38,14 +38,21 @@ pub fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>> {
         match TcpListener::bind(address) {
             Ok(listener) => listeners.push(listener),
             // Machines without IPv6 still serve the default pair of loopback addresses.
-            Err(error) if address.is_ipv6() && address.ip().is_loopback() && !listeners.is_empty() && no_ipv6(&error) => {}
+            Err(error)
+                if address.is_ipv6()
+                    && address.ip().is_loopback()
+                    && !listeners.is_empty()
+                    && no_ipv6(&error) => {}
             Err(error) => {
                 let hint = match error.kind() {
                     std::io::ErrorKind::AddrInUse => " (another program holds this port)",
                     std::io::ErrorKind::PermissionDenied => " (ports below 1024 need rights)",
                     _ => "",
                 };
-                return Err(std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}")));
+                return Err(std::io::Error::new(
+                    error.kind(),
+                    format!("cannot listen on {address}: {error}{hint}"),
+                ));
             }
         }
     }
@@ -58,7 +65,11 @@ fn no_ipv6(error: &std::io::Error) -> bool {
 }
 
 /// The server of the webhook listeners.
-pub fn webhooks(listeners: Vec<TcpListener>, ingress: Data<Ingress>, workers: usize) -> std::io::Result<Server> {
+pub fn webhooks(
+    listeners: Vec<TcpListener>,
+    ingress: Data<Ingress>,
+    workers: usize,
+) -> std::io::Result<Server> {
     let mut server = HttpServer::new(move || {
         App::new().app_data(ingress.clone()).default_service(web::to(ingress::webhook))
     })
@@ -76,11 +87,12 @@ pub fn webhooks(listeners: Vec<TcpListener>, ingress: Data<Ingress>, workers: us
 
 /// The server of the admin listener.
 pub fn admin(listeners: Vec<TcpListener>, admin: Data<Admin>) -> std::io::Result<Server> {
-    let mut server = HttpServer::new(move || App::new().app_data(admin.clone()).configure(admin::routes))
-        .workers(1)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .shutdown_timeout(1)
-        .disable_signals();
+    let mut server =
+        HttpServer::new(move || App::new().app_data(admin.clone()).configure(admin::routes))
+            .workers(1)
+            .client_request_timeout(HEAD_TIMEOUT)
+            .shutdown_timeout(1)
+            .disable_signals();
     for listener in listeners {
         server = server.listen(listener)?;
     }

@@ -38,7 +38,9 @@ pub enum Malformed {
     #[error("the array is empty; there is no event in it")]
     NoEvents,
     /// More events than one request may carry.
-    #[error("more than {limit} events in one request; send fewer at once or raise server.events_limit")]
+    #[error(
+        "more than {limit} events in one request; send fewer at once or raise server.events_limit"
+    )]
     TooMany {
         /// The limit.
         limit: usize,
@@ -164,7 +166,9 @@ mod tests {
         assert_eq!(texts("3"), Err(Malformed::NotObject { index: 1, found: "number" }));
         assert_eq!(texts("[{},\"x\"]"), Err(Malformed::NotObject { index: 2, found: "string" }));
         assert_eq!(texts(&"{}\n".repeat(11)), Err(Malformed::TooMany { limit: 10 }));
-        let Err(Malformed::Syntax { line, column, .. }) = texts("{\n \"a\": tru }") else { panic!() };
+        let Err(Malformed::Syntax { line, column, .. }) = texts("{\n \"a\": tru }") else {
+            panic!()
+        };
         assert_eq!((line, column), (2, 10));
     }
 

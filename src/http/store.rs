@@ -85,7 +85,12 @@ impl Ingress {
     }
 
     /// Give the drafts their duplicate keys and claim them; for each the event it repeats, if any.
-    async fn claim(&self, door: &Door, drafts: &mut [Draft], key: Option<&[u8]>) -> (Vec<Option<EventId>>, Option<Ticket>) {
+    async fn claim(
+        &self,
+        door: &Door,
+        drafts: &mut [Draft],
+        key: Option<&[u8]>,
+    ) -> (Vec<Option<EventId>>, Option<Ticket>) {
         // A sender that names its requests is believed; otherwise the body is the name, where wanted.
         if key.is_none() && !door.dedupe {
             return (vec![None; drafts.len()], None);
@@ -93,7 +98,8 @@ impl Ingress {
         for (index, draft) in drafts.iter_mut().enumerate() {
             draft.key = Some(duplicate_key(&door.source, key, index, &draft.body));
         }
-        let wanted: Vec<_> = drafts.iter().filter_map(|draft| Some((draft.key?, draft.id))).collect();
+        let wanted: Vec<_> =
+            drafts.iter().filter_map(|draft| Some((draft.key?, draft.id))).collect();
         loop {
             match self.duplicates.claim(&wanted, (self.engine.clock)()) {
                 Claim::Ours(known, ticket) => return (known, Some(ticket)),
@@ -106,10 +112,12 @@ impl Ingress {
     /// Ask the routing table, and part the fresh drafts from what is known already.
     fn route(&self, drafts: Vec<Draft>, known: Vec<Option<EventId>>) -> (Vec<Draft>, Vec<Arrival>) {
         let select = self.engine.rules.load().select.clone();
-        let (mut fresh, mut arrivals) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
+        let (mut fresh, mut arrivals) =
+            (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
         for (draft, repeats) in drafts.into_iter().zip(known) {
             let choice = select.choose(&draft);
-            let (id, bytes, unknown) = (draft.id, draft.body.len(), draft.finding().unknown.clone());
+            let (id, bytes, unknown) =
+                (draft.id, draft.body.len(), draft.finding().unknown.clone());
             arrivals.push(Arrival { id, repeats, choice, bytes, unknown });
             if repeats.is_none() {
                 fresh.push(draft);
@@ -124,7 +132,12 @@ impl Ingress {
         self.engine.receipts.watch(&ids)
     }
 
-    async fn append(&self, door: &Door, fresh: Vec<Draft>, ticket: Option<Ticket>) -> Result<(), Refused> {
+    async fn append(
+        &self,
+        door: &Door,
+        fresh: Vec<Draft>,
+        ticket: Option<Ticket>,
+    ) -> Result<(), Refused> {
         if fresh.is_empty() {
             return Ok(());
         }
@@ -139,10 +152,11 @@ impl Ingress {
             Err(refusal) => {
                 let events = spare.len();
                 let lost_disk = matches!(refusal, Refusal::Full(_) | Refusal::Poisoned(_));
-                let from_memory = spare.into_iter().filter(|_| lost_disk).filter(|(id, received, body)| {
-                    let draft = Draft::new(*id, *received, door.source.clone(), body.clone());
-                    (self.spill)(Arc::new(Event { position: Position(0), draft }))
-                });
+                let from_memory =
+                    spare.into_iter().filter(|_| lost_disk).filter(|(id, received, body)| {
+                        let draft = Draft::new(*id, *received, door.source.clone(), body.clone());
+                        (self.spill)(Arc::new(Event { position: Position(0), draft }))
+                    });
                 let from_memory = from_memory.count();
                 tracing::error!(source = %door.source, events, from_memory, error = %refusal, "not stored");
                 Err(refused_by_log(&refusal))
@@ -168,7 +182,12 @@ impl Ingress {
         }
     }
 
-    async fn answer(&self, arrivals: Vec<Arrival>, wait: Wait, watch: Option<Watch>) -> Result<Accepted, Refused> {
+    async fn answer(
+        &self,
+        arrivals: Vec<Arrival>,
+        wait: Wait,
+        watch: Option<Watch>,
+    ) -> Result<Accepted, Refused> {
         let mut note = wait.note;
         let settled = match (wait.limit, watch) {
             (Some(limit), Some(watch)) => {
@@ -183,14 +202,20 @@ impl Ingress {
             }
             _ => None,
         };
-        let (total, repeated) = (arrivals.len(), arrivals.iter().filter(|a| a.repeats.is_some()).count());
+        let (total, repeated) =
+            (arrivals.len(), arrivals.iter().filter(|a| a.repeats.is_some()).count());
         let mut events = Vec::with_capacity(total);
         for arrival in arrivals {
             let deliveries = match arrival.repeats {
                 Some(first) => Some(deliveries::of_stored(&self.engine, first).await),
-                None => settled.map(|_| deliveries::of(&self.engine.receipts, arrival.id, &arrival.choice)),
+                None => settled
+                    .map(|_| deliveries::of(&self.engine.receipts, arrival.id, &arrival.choice)),
             };
-            events.push(EventView { id: arrival.stored_as(), duplicate_of: arrival.repeats, deliveries });
+            events.push(EventView {
+                id: arrival.stored_as(),
+                duplicate_of: arrival.repeats,
+                deliveries,
+            });
         }
         Ok(Accepted { accepted: total - repeated, duplicates: repeated, settled, note, events })
     }

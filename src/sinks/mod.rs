@@ -9,13 +9,17 @@ mod http;
 mod stdout;
 mod taegis;
 
+use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use schemars::Schema;
 use serde::Serialize;
 
 use crate::core::config::{Problems, Section};
-use crate::core::sink::{Class, Idempotency, Limits, Sink};
+use crate::core::route::Shaped;
+use crate::core::sink::{Cause, Class, Fault, Idempotency, Limits, Piece, Sink};
+use crate::formats::lines;
 
 /// One kind of sink: everything the rest of the program knows of it.
 pub struct Kind {
@@ -36,6 +40,13 @@ pub struct Kind {
     pub schema: fn() -> Schema,
     /// Build from its settings. Pure but for reading files that the settings name.
     pub build: fn(&Section) -> Result<Built, Problems>,
+}
+
+impl Kind {
+    /// The sample with a destination's base URL and a folder in place of its placeholders.
+    pub fn sample_with(&self, peer: &str, dir: &str) -> String {
+        self.sample.replace("{{peer}}", peer).replace("{{dir}}", dir)
+    }
 }
 
 /// A sink ready for its worker.
@@ -64,4 +75,29 @@ pub const KINDS: &[&Kind] = &[&taegis::KIND, &file::KIND, &stdout::KIND];
 /// The kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.name == name)
+}
+
+/// The pieces of a batch one after the other, for framings where each brings its own line feed.
+fn joined(pieces: &[Piece]) -> Bytes {
+    pieces.iter().map(|piece| &piece.bytes[..]).collect::<Vec<_>>().concat().into()
+}
+
+/// An event as one line, if it fits: a copy of an event is whole or it is none.
+fn line_within(event: &Shaped, room: usize) -> Result<Bytes, Fault> {
+    let line = lines::line(&event.body);
+    match line.len() <= room {
+        true => Ok(line),
+        false => {
+            let note = format!("the event's line has {} bytes of {room}", line.len());
+            Err(Fault::new(Cause::TooLarge, note))
+        }
+    }
+}
+
+/// Run blocking input or output on a thread of its own. It is finished even when its caller is
+/// cancelled, so it must leave things sound by itself.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

@@ -76,8 +76,10 @@ impl Layers {
 /// The files of a configuration folder, in name order, without editors' leftovers.
 fn texts(dir: &Path) -> Result<Vec<(PathBuf, String)>, Problems> {
     let problem = |path: &Path, error: std::io::Error| {
-        vec![Problem::new("", format!("cannot read {}: {error}", path.display()))
-            .help("give the configuration folder with --config DIR")]
+        vec![
+            Problem::new("", format!("cannot read {}: {error}", path.display()))
+                .help("give the configuration folder with --config DIR"),
+        ]
     };
     let entries = std::fs::read_dir(dir).map_err(|error| problem(dir, error))?;
     let mut paths: Vec<PathBuf> = entries

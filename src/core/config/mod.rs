@@ -17,8 +17,8 @@ pub use problem::{Place, Problem, Problems};
 pub use secret::Secret;
 pub use section::Section;
 pub use settings::{
-    Access, BatchSettings, DeliverySettings, DoorAuth, Engine, InFlight, JournalFormat, JournalSettings, LogSettings,
-    QuarantineSettings, RetrySettings, ServerSettings, SourceDoor, StartSetting,
-    WhenFull,
+    Access, BatchSettings, DeliverySettings, DoorAuth, Engine, InFlight, JournalFormat,
+    JournalSettings, LogSettings, QuarantineSettings, RetrySettings, ServerSettings, SourceDoor,
+    StartSetting,
 };
 pub use units::{ByteSize, OneOrMany, Rate, Span};

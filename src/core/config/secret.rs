@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::{Deserializer, Error as _};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 
 /// Longest secret file read; anything longer is not a key.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -68,12 +68,14 @@ fn from_env(name: &str) -> Result<String, String> {
 }
 
 fn from_file(path: &Path) -> Result<String, String> {
-    let told = |error: std::io::Error| {
-        format!("cannot read the secret file {}: {error}", path.display())
-    };
+    let told =
+        |error: std::io::Error| format!("cannot read the secret file {}: {error}", path.display());
     let size = std::fs::metadata(path).map_err(told)?.len();
     if size > MAX_BYTES {
-        return Err(format!("{} has {size} bytes; a secret has at most {MAX_BYTES}", path.display()));
+        return Err(format!(
+            "{} has {size} bytes; a secret has at most {MAX_BYTES}",
+            path.display()
+        ));
     }
     std::fs::read_to_string(path).map_err(told)
 }

@@ -52,7 +52,8 @@ impl Section {
 
     /// Take `name` out as a table of its own (empty when absent).
     pub fn take(&mut self, name: &str) -> Result<Section, Problems> {
-        let key = format!("{}.{name}", self.key);
+        let key =
+            if self.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.key) };
         match self.table.remove(name) {
             None => Ok(Section::new(key, Map::new())),
             Some(Value::Object(table)) => Ok(Section::new(key, table)),
@@ -94,7 +95,9 @@ fn unknown_keys(key: &str, value: &Value, schema: &Value, root: &Value, found: &
         // knows most of the keys; serde judges the rest.
         let Some(options) = schema.get(part).and_then(Value::as_array) else { continue };
         let best = options.iter().map(|o| resolved(o, root)).max_by_key(|o| known_in(value, o));
-        if let Some(option) = best.filter(|o| known_in(value, o) > 0 && schema.get("properties").is_none()) {
+        if let Some(option) =
+            best.filter(|o| known_in(value, o) > 0 && schema.get("properties").is_none())
+        {
             return unknown_keys(key, value, option, root, found);
         }
     }
@@ -132,7 +135,11 @@ fn known_in(value: &Value, schema: &Value) -> usize {
     }
 }
 
-fn unknown_key<'n>(path: String, name: &str, known: impl Iterator<Item = &'n String> + Clone) -> Problem {
+fn unknown_key<'n>(
+    path: String,
+    name: &str,
+    known: impl Iterator<Item = &'n String> + Clone,
+) -> Problem {
     let problem = Problem::new(path, format!("unknown key `{name}`"));
     match nearest(name, known.clone().map(String::as_str)) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
@@ -192,7 +199,9 @@ mod tests {
 
     #[test]
     fn every_unknown_key_is_named_with_its_neighbour() {
-        let read = section(json!({ "address": "a", "adress": 1, "inner": { "timeout": 1, "tiemout": 2 } }));
+        let read = section(
+            json!({ "address": "a", "adress": 1, "inner": { "timeout": 1, "tiemout": 2 } }),
+        );
         let problems = read.read::<Outer>().unwrap_err();
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(text.len(), 2, "{text:?}");

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
 use super::units::{ByteSize, OneOrMany, Rate, Span};
-use crate::core::log::Start;
+use crate::core::log::{Start, WhenFull};
 
 const fn span(secs: u64) -> Span {
     Span(Duration::from_secs(secs))
@@ -68,17 +68,6 @@ pub enum Engine {
     Files,
     /// Memory only: everything queued is lost with the process. For trials.
     Memory,
-}
-
-/// What happens when the log is full of undelivered events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenFull {
-    /// The oldest events expire for the sinks that have not taken them, counted and alarmed;
-    /// refuse only when every sink is stuck.
-    DropOldest,
-    /// Refuse new events with 503 at once.
-    Refuse,
 }
 
 /// `[log]`: the durable log.
@@ -187,9 +176,12 @@ pub struct Access(pub IpNet);
 impl<'de> Deserialize<'de> for Access {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let net = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+        let net =
+            text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
         net.map(Self).map_err(|_| {
-            serde::de::Error::custom(format!("`{text}` is not an address or a network like \"10.0.0.0/8\""))
+            serde::de::Error::custom(format!(
+                "`{text}` is not an address or a network like \"10.0.0.0/8\""
+            ))
         })
     }
 }
@@ -271,9 +263,8 @@ impl<'de> Deserialize<'de> for InFlight {
         let value = serde_json::Value::deserialize(deserializer)?;
         let range = match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
             Some(number) => InFlightRange { min: number, max: number },
-            None => InFlightRange::deserialize(value).map_err(|_| {
-                D::Error::custom("write a number, or { min = 1, max = 4 }")
-            })?,
+            None => InFlightRange::deserialize(value)
+                .map_err(|_| D::Error::custom("write a number, or { min = 1, max = 4 }"))?,
         };
         if range.min < 1 || range.max < range.min || range.max > 256 {
             return Err(D::Error::custom("needs 1 <= min <= max <= 256"));

@@ -60,7 +60,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
                 T::deserialize(serde::de::value::StrDeserializer::new(text)).map(OneOrMany::One)
             }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                seq: A,
+            ) -> Result<Self::Value, A::Error> {
                 Vec::deserialize(serde::de::value::SeqAccessDeserializer::new(seq))
                     .map(OneOrMany::Many)
             }
@@ -91,7 +94,8 @@ fn period(unit: &str) -> Option<Duration> {
 impl FromStr for ByteSize {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a size; write bytes like \"16MiB\", \"512KiB\" or \"1MB\"");
+        let bad =
+            || format!("`{text}` is not a size; write bytes like \"16MiB\", \"512KiB\" or \"1MB\"");
         let (number, unit) = number_and_unit(text).ok_or_else(bad)?;
         let factor: u64 = match unit.to_ascii_lowercase().as_str() {
             "" | "b" => 1,
@@ -111,7 +115,11 @@ impl FromStr for ByteSize {
 impl FromStr for Span {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a length of time; write it like \"500ms\", \"30s\", \"10m\", \"6h\" or \"90d\"");
+        let bad = || {
+            format!(
+                "`{text}` is not a length of time; write it like \"500ms\", \"30s\", \"10m\", \"6h\" or \"90d\""
+            )
+        };
         let (number, unit) = number_and_unit(text).ok_or_else(bad)?;
         let unit = period(unit).ok_or_else(bad)?;
         // A century is the limit: no timer or timestamp can overflow on it.
@@ -126,7 +134,8 @@ impl FromStr for Span {
 impl FromStr for Rate {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a rate; write it like \"200/s\", \"600/m\" or \"30/h\"");
+        let bad =
+            || format!("`{text}` is not a rate; write it like \"200/s\", \"600/m\" or \"30/h\"");
         let (events, unit) = text.split_once('/').ok_or_else(bad)?;
         let events = events.trim().parse().map_err(|_| bad())?;
         let per = period(unit.trim()).ok_or_else(bad)?;

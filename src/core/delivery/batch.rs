@@ -65,9 +65,14 @@ impl Streak {
 pub(super) enum Hold {
     Free,
     /// It, or one it travelled with, was not taken while others were: goes only with its group.
-    Suspect { strikes: u32 },
+    Suspect {
+        strikes: u32,
+    },
     /// Refused alone; waits for proof that the destination takes anything at all.
-    Condemned { since: Instant, fault: Fault },
+    Condemned {
+        since: Instant,
+        fault: Fault,
+    },
 }
 
 impl Hold {
@@ -156,7 +161,8 @@ impl Queue {
     /// The next ordinary batch.
     pub fn ready(&self, limits: &BatchLimits, now: Instant, hurry: bool) -> Ready {
         let (picked, full) = self.select(limits, |item| item.hold.is_free());
-        let Some(oldest) = picked.iter().filter_map(|seq| self.items.get(seq)).map(|i| i.read_at).min()
+        let Some(oldest) =
+            picked.iter().filter_map(|seq| self.items.get(seq)).map(|i| i.read_at).min()
         else {
             return Ready::Nothing;
         };
@@ -175,9 +181,10 @@ impl Queue {
         if candidates.iter().filter_map(of).all(|item| item.streak.count < ODD_AFTER) {
             return self.select(limits, |item| item.hold.is_free()).0;
         }
-        let least = candidates.iter().filter_map(of).min_by_key(|item| {
-            (item.streak.count, !is_critical(item), item.seq)
-        });
+        let least = candidates
+            .iter()
+            .filter_map(of)
+            .min_by_key(|item| (item.streak.count, !is_critical(item), item.seq));
         least.map(|item| vec![item.seq]).unwrap_or_default()
     }
 
@@ -195,7 +202,9 @@ impl Queue {
             let goes = incident.is_none_or(|i| !blocked.contains(i)) && eligible(item);
             if goes {
                 let size = item.piece.bytes.len();
-                if picked.len() >= limits.events || (!picked.is_empty() && bytes + size > limits.bytes) {
+                if picked.len() >= limits.events
+                    || (!picked.is_empty() && bytes + size > limits.bytes)
+                {
                     return (picked, true);
                 }
                 bytes += size;

@@ -10,8 +10,12 @@ use tokio::time::Instant;
 use crate::core::config::{InFlight, Rate};
 
 /// Waits before a parked sink is tried again; the last one repeats.
-const PARKED: [Duration; 4] =
-    [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(20), Duration::from_secs(60)];
+const PARKED: [Duration; 4] = [
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+    Duration::from_secs(60),
+];
 
 /// A destination that says "busy" is never asked to wait for us longer than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
@@ -73,11 +77,15 @@ pub(super) struct Pace {
 impl Pace {
     pub fn new(settings: PaceSettings) -> Self {
         let limit = settings.in_flight.min;
-        Self { settings, health: Health::Up, failures: 0, limit, run: 0, next_slot: None, last_eager: None }
-    }
-
-    pub fn health(&self) -> Health {
-        self.health
+        Self {
+            settings,
+            health: Health::Up,
+            failures: 0,
+            limit,
+            run: 0,
+            next_slot: None,
+            last_eager: None,
+        }
     }
 
     pub fn is_up(&self) -> bool {
@@ -107,7 +115,9 @@ impl Pace {
             Health::Up => wait.map_or(Permit::Send, Permit::Until),
             Health::Busy { until } => Permit::Until(until),
             Health::Down { .. } | Health::Parked { .. } if flying > 0 => Permit::Landing,
-            Health::Down { until } | Health::Parked { until, .. } if now < until => Permit::Until(until),
+            Health::Down { until } | Health::Parked { until, .. } if now < until => {
+                Permit::Until(until)
+            }
             Health::Down { .. } => Permit::Trial,
             Health::Parked { .. } => Permit::Probe,
         }
@@ -234,7 +244,7 @@ mod tests {
     fn requests_that_fail_together_count_once() {
         let (mut pace, now) = (pace(None), Instant::now());
         (0..4).for_each(|_| pace.down(now, false, 1.0));
-        assert_eq!(pace.health(), Health::Down { until: now + Duration::from_millis(500) });
+        assert_eq!(pace.health, Health::Down { until: now + Duration::from_millis(500) });
     }
 
     #[test]
@@ -243,7 +253,7 @@ mod tests {
         let mut waits = Vec::new();
         pace.park(now, false);
         for _ in 0..5 {
-            let Health::Parked { until, .. } = pace.health() else { panic!("not parked") };
+            let Health::Parked { until, .. } = pace.health else { panic!("not parked") };
             waits.push((until - now).as_secs());
             pace.park(now, true);
         }

@@ -30,10 +30,6 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
-    pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
-    }
-
     /// A new group, to be sent as a whole first.
     pub fn accuse(&mut self, mut seqs: Vec<u64>) {
         seqs.sort_unstable();

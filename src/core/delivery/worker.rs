@@ -128,7 +128,8 @@ fn pace_settings(settings: &DeliverySettings, limits: &Limits) -> PaceSettings {
 }
 
 fn batch_limits(settings: &DeliverySettings, limits: &Limits) -> BatchLimits {
-    let bytes = settings.batch.bytes.map_or(usize::MAX, |b| usize::try_from(b.0).unwrap_or(usize::MAX));
+    let bytes =
+        settings.batch.bytes.map_or(usize::MAX, |b| usize::try_from(b.0).unwrap_or(usize::MAX));
     BatchLimits {
         events: settings.batch.events.unwrap_or(usize::MAX).clamp(1, limits.batch_events.max(1)),
         bytes: bytes.clamp(1, limits.batch_bytes.max(1)),
@@ -293,7 +294,11 @@ impl Worker {
             Ok((shaped, bytes)) => (shaped, bytes, None),
             Err(fault) => {
                 let body = event.body.clone();
-                (crate::core::route::Shaped { event: event.clone(), body: body.clone() }, body, Some(fault))
+                (
+                    crate::core::route::Shaped { event: event.clone(), body: body.clone() },
+                    body,
+                    Some(fault),
+                )
             }
         };
         self.seq += 1;
@@ -351,7 +356,10 @@ impl Worker {
     fn wake(&self, at: Option<Instant>) -> Option<Instant> {
         let suspects = self.suspects.wake().filter(|_| self.pace.is_up() && !self.suspect_flying);
         let condemned = self.condemned().map(|(since, _)| since + CONDEMNED_FOR).min();
-        let aging = self.max_age.filter(|_| self.queue.len() > 0).map(|_| Instant::now() + Duration::from_secs(1));
+        let aging = self
+            .max_age
+            .filter(|_| self.queue.len() > 0)
+            .map(|_| Instant::now() + Duration::from_secs(1));
         // Never at once: what could be done now has been done.
         let soonest = Instant::now() + Duration::from_millis(5);
         [at, suspects, condemned, aging].into_iter().flatten().min().map(|at| at.max(soonest))
@@ -374,7 +382,8 @@ impl Worker {
 
     /// One batch to a destination that may be back; false when there is nothing to try with.
     fn launch_trial(&mut self, limits: BatchLimits, now: Instant) -> bool {
-        let seqs = self.queue.trial(&limits, |item| item.event.finding().severity == Severity::Critical);
+        let seqs =
+            self.queue.trial(&limits, |item| item.event.finding().severity == Severity::Critical);
         if seqs.is_empty() {
             // Only held items are left: with nothing else to try, they are tried.
             self.release_held();
@@ -403,8 +412,14 @@ impl Worker {
                 let sent = AssertUnwindSafe(sink.send(&pieces, clock())).catch_unwind();
                 let outcome = match tokio::time::timeout(timeout, sent).await {
                     Ok(Ok(outcome)) => outcome,
-                    Ok(Err(_)) => Outcome::Failed(Fault::new(Cause::Down, "the sink failed on this batch (a bug: please report it)")),
-                    Err(_) => Outcome::Failed(Fault::new(Cause::Down, format!("no answer within {} s", timeout.as_secs_f32()))),
+                    Ok(Err(_)) => Outcome::Failed(Fault::new(
+                        Cause::Down,
+                        "the sink failed on this batch (a bug: please report it)",
+                    )),
+                    Err(_) => Outcome::Failed(Fault::new(
+                        Cause::Down,
+                        format!("no answer within {} s", timeout.as_secs_f32()),
+                    )),
                 };
                 Landed::Attempt { items, way, outcome, took: now.elapsed() }
             }
@@ -443,7 +458,9 @@ impl Worker {
                 self.books.metrics.attempted(cause, items.len(), took);
                 match outcome {
                     Outcome::Delivered(reply) => self.took(items, &reply).await,
-                    Outcome::Partly { reply, faults } => self.partly(items, &reply, faults, way).await,
+                    Outcome::Partly { reply, faults } => {
+                        self.partly(items, &reply, faults, way).await
+                    }
                     Outcome::Failed(fault) => self.failed(items, fault, way).await,
                 }
             }
@@ -477,7 +494,13 @@ impl Worker {
     }
 
     /// Some of a batch were taken, these were not.
-    async fn partly(&mut self, items: Vec<Item>, reply: &Reply, faults: Vec<(usize, Fault)>, way: Way) {
+    async fn partly(
+        &mut self,
+        items: Vec<Item>,
+        reply: &Reply,
+        faults: Vec<(usize, Fault)>,
+        way: Way,
+    ) {
         let mut items: Vec<Option<Item>> = items.into_iter().map(Some).collect();
         for (index, fault) in faults {
             if let Some(item) = items.get_mut(index).and_then(Option::take) {
@@ -500,7 +523,9 @@ impl Worker {
                 self.put_back(items);
                 self.pace.busy(now, fault.retry_after, fastrand::f64());
             }
-            Cause::Down | Cause::Setup if way == Way::Suspect => self.suspect_failed(items, fault, now).await,
+            Cause::Down | Cause::Setup if way == Way::Suspect => {
+                self.suspect_failed(items, fault, now).await
+            }
             Cause::Down => {
                 self.put_back_with_verdict(items, &fault);
                 self.pace.down(now, way == Way::Trial, fastrand::f64());
@@ -611,7 +636,8 @@ impl Worker {
     /// Everybody is free again: the verdicts so far prove nothing.
     fn release_held(&mut self) {
         self.suspects.clear();
-        let held: Vec<u64> = self.queue.iter().filter(|i| !i.hold.is_free()).map(|i| i.seq).collect();
+        let held: Vec<u64> =
+            self.queue.iter().filter(|i| !i.hold.is_free()).map(|i| i.seq).collect();
         for seq in held {
             if let Some(item) = self.queue.get_mut(seq) {
                 item.hold = Hold::Free;
@@ -693,15 +719,19 @@ impl Worker {
     async fn tidy(&mut self) {
         if let Some(max_age) = self.max_age {
             let now = (self.books.engine.clock)();
-            let too_old = |item: &&Item| now.duration_since(item.event.received).unsigned_abs() > max_age;
+            let too_old =
+                |item: &&Item| now.duration_since(item.event.received).unsigned_abs() > max_age;
             let old: Vec<u64> = self.queue.iter().filter(too_old).map(|item| item.seq).collect();
             for item in self.queue.take(&old) {
                 self.books.expired(&item);
             }
         }
         let now = Instant::now();
-        let ripe: Vec<u64> =
-            self.condemned().filter(|(since, _)| *since + CONDEMNED_FOR <= now).map(|(_, seq)| seq).collect();
+        let ripe: Vec<u64> = self
+            .condemned()
+            .filter(|(since, _)| *since + CONDEMNED_FOR <= now)
+            .map(|(_, seq)| seq)
+            .collect();
         if ripe.is_empty() {
             return;
         }
@@ -709,7 +739,8 @@ impl Worker {
             // These settings have worked: the event is at fault.
             self.bury_condemned(&ripe).await;
         } else {
-            let fault = Fault::new(Cause::Refused, "nothing has been accepted with these settings yet");
+            let fault =
+                Fault::new(Cause::Refused, "nothing has been accepted with these settings yet");
             self.suspect_the_setting(ripe.len(), &fault, now);
         }
     }

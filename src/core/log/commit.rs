@@ -118,11 +118,10 @@ impl Writer {
         if !requests.is_empty() {
             return self.commit(requests);
         }
-        if let Err(refusal) = self.roll() {
-            if let Some(request) = self.take(u64::MAX).pop() {
+        if let Err(refusal) = self.roll()
+            && let Some(request) = self.take(u64::MAX).pop() {
                 let _ = request.reply.send(Err(refusal));
             }
-        }
     }
 
     /// The waiting requests that fit into `room`; exactly one if the room is endless.
@@ -165,7 +164,11 @@ impl Writer {
 
     /// A full disk refuses; anything else poisons.
     fn failed(&self, what: &str, error: &io::Error) -> Refusal {
-        if is_full(error) { Refusal::Full(error.to_string()) } else { self.shared.poison(what, error) }
+        if is_full(error) {
+            Refusal::Full(error.to_string())
+        } else {
+            self.shared.poison(what, error)
+        }
     }
 
     fn create(&self, size: u64) -> io::Result<Active> {

@@ -76,8 +76,7 @@ fn look(disk: &dyn Disk, whole: bool) -> Result<Vec<SegmentReport>, LogError> {
 fn look_at(disk: &dyn Disk, name: &str, whole: bool) -> Result<SegmentReport, LogError> {
     let file = disk.open(name).map_err(failed("open", name))?;
     let bytes = file.len().map_err(failed("open", name))?;
-    let mut report =
-        SegmentReport { file: name.to_owned(), bytes, header: None, contents: None };
+    let mut report = SegmentReport { file: name.to_owned(), bytes, header: None, contents: None };
     let HeadFound::Good(head) = Head::read(&*file) else { return Ok(report) };
     let Head { key, first, created, .. } = head;
     report.header = Some(HeaderReport { generation: key.generation, first, created });
@@ -103,7 +102,12 @@ fn look_at(disk: &dyn Disk, name: &str, whole: bool) -> Result<SegmentReport, Lo
     Ok(report)
 }
 
-fn contents(sealed: bool, facts: &Facts, torn: u64, damaged: Vec<Range<Position>>) -> ContentsReport {
+fn contents(
+    sealed: bool,
+    facts: &Facts,
+    torn: u64,
+    damaged: Vec<Range<Position>>,
+) -> ContentsReport {
     ContentsReport {
         sealed,
         end: facts.end,

@@ -297,11 +297,10 @@ impl Reader for MemoryReader {
     }
 
     fn done(&mut self, position: Position, end: End) {
-        if let Some(place) = self.inner.state().cursors.get_mut(&self.name) {
-            if position < place.next {
+        if let Some(place) = self.inner.state().cursors.get_mut(&self.name)
+            && position < place.next {
                 place.settle(position, end);
             }
-        }
     }
 
     fn standing(&self) -> Standing {

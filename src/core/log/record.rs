@@ -108,7 +108,14 @@ pub(super) fn is_urgent(draft: &Draft) -> bool {
 }
 
 /// Append `event` to `out`, which must end at a multiple of 8.
-pub(super) fn encode(key: &Key, event: &Event, group: u32, index: u16, count: u16, out: &mut Vec<u8>) {
+pub(super) fn encode(
+    key: &Key,
+    event: &Event,
+    group: u32,
+    index: u16,
+    count: u16,
+    out: &mut Vec<u8>,
+) {
     let start = out.len();
     out.resize(start + HEADER, 0);
     out.extend_from_slice(event.id.as_bytes());

@@ -6,16 +6,21 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::core::Timestamp;
 use crate::core::event::Position;
 
 /// What to do when the log is full of undelivered events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// Give up the oldest events that some delivery has had already; refuse when none has.
+    /// The oldest events expire for the sinks that have not taken them, counted and alarmed;
+    /// new events are refused only when every sink is stuck.
     #[default]
     DropOldest,
-    /// Refuse new events at once.
+    /// Refuse new events with 503 at once.
     Refuse,
 }
 

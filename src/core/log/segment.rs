@@ -229,13 +229,8 @@ struct State {
 
 impl Segment {
     pub fn new(name: String, head: &Head, facts: Facts, size: u64) -> Self {
-        let state = State {
-            facts,
-            size,
-            file: None,
-            index: vec![(head.first, BLOCK)],
-            damage: Vec::new(),
-        };
+        let state =
+            State { facts, size, file: None, index: vec![(head.first, BLOCK)], damage: Vec::new() };
         Self { name, key: head.key, first: head.first, state: Mutex::new(state) }
     }
 

@@ -182,8 +182,7 @@ impl SimDisk {
         let mut state = disk.state();
         for (name, bytes) in files {
             let at = state.files.len();
-            let inode =
-                Inode { live: bytes.clone(), durable: bytes.clone(), unsynced: Vec::new() };
+            let inode = Inode { live: bytes.clone(), durable: bytes.clone(), unsynced: Vec::new() };
             state.files.push(inode);
             state.live.insert(name.clone(), at);
             state.durable.insert(name.clone(), at);
@@ -357,10 +356,8 @@ struct SimFile {
 impl DiskFile for SimFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
-        let change = |len: usize| Change::Write {
-            offset: offset as usize,
-            bytes: bytes[..len].to_vec(),
-        };
+        let change =
+            |len: usize| Change::Write { offset: offset as usize, bytes: bytes[..len].to_vec() };
         let dark = state.powered().is_err();
         if let Err(error) = state.step(Kind::Space) {
             // A failed write is a short write: the first half is there.
@@ -370,7 +367,8 @@ impl DiskFile for SimFile {
             }
             return Err(error);
         }
-        let grows = (offset + bytes.len() as u64).saturating_sub(state.files[self.at].live.len() as u64);
+        let grows =
+            (offset + bytes.len() as u64).saturating_sub(state.files[self.at].live.len() as u64);
         if grows > state.free() {
             return Err(io::Error::from_raw_os_error(28));
         }

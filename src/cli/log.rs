@@ -1,0 +1,76 @@
+//! `siemgate log …`: a look into the log's files. Reads only, and works while the gateway runs.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::{Exit, failed, plan};
+use crate::core::log::RealDisk;
+use crate::core::log::inspect::{SegmentReport, inspect, verify};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List the segments: positions, sizes, damage known so far.
+    Inspect(Where),
+    /// Check every record of every segment, and name what is damaged.
+    Verify(Where),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Where {
+    /// The log's folder; log.dir of the configuration unless given.
+    dir: Option<PathBuf>,
+}
+
+pub(super) fn run(config: &Path, command: Command) -> Exit {
+    looked(config, command).unwrap_or_else(|exit| exit)
+}
+
+fn looked(config: &Path, command: Command) -> Result<Exit, Exit> {
+    let (look, dir): (fn(&_) -> _, _) = match command {
+        Command::Inspect(at) => (|disk: &RealDisk| inspect(disk), at.dir),
+        Command::Verify(at) => (|disk: &RealDisk| verify(disk), at.dir),
+    };
+    let dir = dir.map_or_else(|| plan(config).map(|plan| plan.log.dir), Ok)?;
+    if !dir.is_dir() {
+        return Err(failed(format!("there is no log in {}", dir.display())));
+    }
+    let segments = look(&RealDisk::existing(&dir)).map_err(failed)?;
+    for segment in &segments {
+        println!("{}", line(segment));
+    }
+    let damaged = segments.iter().filter(|segment| is_damaged(segment)).count();
+    println!("{} segments, {damaged} damaged", segments.len());
+    Ok(if damaged == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+fn is_damaged(segment: &SegmentReport) -> bool {
+    segment.contents.as_ref().is_none_or(|contents| contents.damaged_bytes > 0)
+}
+
+fn line(segment: &SegmentReport) -> String {
+    let (Some(header), Some(contents)) = (&segment.header, &segment.contents) else {
+        return format!("{}  {} bytes, header unreadable", segment.file, segment.bytes);
+    };
+    let mut line = format!(
+        "{}  positions {}..{}  {} events  {} of {} bytes  generation {}  {}",
+        segment.file,
+        header.first,
+        contents.end,
+        contents.events,
+        contents.used,
+        segment.bytes,
+        header.generation,
+        if contents.sealed { "sealed" } else { "open" },
+    );
+    if contents.torn_bytes > 0 {
+        line.push_str(&format!("  {} bytes of an unfinished write", contents.torn_bytes));
+    }
+    if contents.damaged_bytes > 0 {
+        line.push_str(&format!(
+            "  DAMAGED: {} bytes, positions {:?}",
+            contents.damaged_bytes, contents.damaged
+        ));
+    }
+    line
+}

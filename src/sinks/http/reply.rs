@@ -1,0 +1,140 @@
+//! A destination's answer, read up to a limit and cleaned for people.
+//!
+//! Guarantees: at most [`LIMIT`] bytes of a body are held; an excerpt has at most `Reply::EXCERPT`
+//! bytes, no control characters and none of the sink's secrets. It does not judge: see `verdict.rs`.
+
+use bytes::{Bytes, BytesMut};
+use reqwest::Response;
+use reqwest::header::HeaderMap;
+
+use crate::core::sink::Reply;
+
+/// Most bytes read of a reply. Longer ones are cut, and their connection is not used again.
+pub const LIMIT: usize = 64 * 1024;
+
+/// What came back.
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The body, at most `LIMIT` bytes. May echo secrets: show `excerpt` instead.
+    pub body: Bytes,
+    /// The clean beginning of the body.
+    pub excerpt: String,
+}
+
+impl Answer {
+    /// Read a response.
+    ///
+    /// A body that breaks off matters only where the body decides: an error status stands anyway.
+    pub async fn read(mut response: Response, masks: &Masks) -> Result<Self, reqwest::Error> {
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let (body, broken) = body(&mut response).await;
+        match broken {
+            Some(error) if status.is_success() => Err(error),
+            _ => {
+                let excerpt = masks.excerpt(&body);
+                Ok(Self { status: status.as_u16(), headers, body, excerpt })
+            }
+        }
+    }
+
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// What is kept of it in receipts and dead letters.
+    pub fn reply(&self) -> Reply {
+        Reply { status: Some(self.status), excerpt: self.excerpt.clone(), ..Reply::default() }
+    }
+}
+
+async fn body(response: &mut Response) -> (Bytes, Option<reqwest::Error>) {
+    let mut body = BytesMut::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let room = LIMIT - body.len();
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                if chunk.len() >= room {
+                    return (body.freeze(), None);
+                }
+            }
+            Ok(None) => return (body.freeze(), None),
+            Err(error) => return (body.freeze(), Some(error)),
+        }
+    }
+}
+
+/// The texts that must not appear in anything people see.
+pub struct Masks(Vec<String>);
+
+impl Masks {
+    /// Masks for `secrets`, also as they look inside a JSON string.
+    pub fn new<'s>(secrets: impl Iterator<Item = &'s str>) -> Self {
+        let mut masks: Vec<String> = Vec::new();
+        for secret in secrets.filter(|secret| !secret.is_empty()) {
+            let quoted = serde_json::Value::from(secret).to_string();
+            masks.push(quoted[1..quoted.len() - 1].to_owned());
+            masks.push(secret.to_owned());
+        }
+        // Longest first: a short one inside a long one would leave the rest of it standing.
+        masks.sort_by_key(|mask| std::cmp::Reverse(mask.len()));
+        masks.dedup();
+        Self(masks)
+    }
+
+    /// `text` with every secret replaced.
+    pub fn clean(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, mask| match text.contains(mask.as_str()) {
+            true => text.replace(mask.as_str(), "***"),
+            false => text,
+        })
+    }
+
+    /// The beginning of `body` as one clean line.
+    pub fn excerpt(&self, body: &[u8]) -> String {
+        let text = self.clean(&String::from_utf8_lossy(self.whole(body)));
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        text[..text.floor_char_boundary(Reply::EXCERPT)].to_owned()
+    }
+
+    /// A secret that was cut at the limit would not be recognised: drop what may be the head of one.
+    fn whole<'b>(&self, body: &'b [u8]) -> &'b [u8] {
+        let longest = self.0.first().map_or(0, String::len);
+        match body.len() < LIMIT {
+            true => body,
+            false => &body[..LIMIT.saturating_sub(longest)],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn echoed_secrets_are_masked_in_every_spelling() {
+        let masks = Masks::new(["k\"ey-1", "ey-1-longer"].into_iter());
+        let text = masks.excerpt(b"got k\"ey-1, k\\\"ey-1 and ey-1-longer\r\n\x1b[31m");
+        assert_eq!(text, "got ***, *** and ***   [31m");
+    }
+
+    proptest! {
+        #[test]
+        fn excerpts_are_short_and_clean(body in prop::collection::vec(any::<u8>(), 0..2_000)) {
+            let excerpt = Masks::new(["secret"].into_iter()).excerpt(&body);
+            prop_assert!(excerpt.len() <= Reply::EXCERPT && !excerpt.chars().any(char::is_control));
+        }
+
+        #[test]
+        fn a_secret_never_survives_the_cut(before in LIMIT - 40..LIMIT, key in "[a-z]{20,30}") {
+            let body = format!("{}{key}{}", key.repeat(before / key.len()), "x".repeat(100));
+            let excerpt = Masks::new([key.as_str()].into_iter()).excerpt(&body.as_bytes()[..LIMIT]);
+            prop_assert!(!excerpt.contains(&key[..8]));
+        }
+    }
+}
