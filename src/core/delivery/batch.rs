@@ -65,14 +65,43 @@ impl Streak {
 pub(super) enum Hold {
     Free,
     /// It, or one it travelled with, was not taken while others were: goes only with its group.
-    Suspect {
-        strikes: u32,
-    },
+    Suspect(Suspicion),
     /// Refused alone; waits for proof that the destination takes anything at all.
     Condemned {
         since: Instant,
         fault: Fault,
     },
+}
+
+/// What speaks against a suspect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Suspicion {
+    /// Times it failed alone while others were accepted and none failed.
+    pub strikes: u32,
+    /// What others had met when it last failed.
+    pub then: Others,
+}
+
+/// How the other events of this sink fare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Others {
+    /// Events the destination has taken.
+    pub accepted: u64,
+    /// Requests that failed for a reason of the destination's.
+    pub failed: u64,
+}
+
+impl Suspicion {
+    /// It failed alone, again. Only a time in which others were accepted and none failed counts
+    /// against it: a flapping destination looks like an odd event otherwise.
+    pub fn failed_alone(&mut self, now: Others) {
+        if now.failed > self.then.failed {
+            self.strikes = 0;
+        } else if now.accepted > self.then.accepted {
+            self.strikes += 1;
+        }
+        self.then = now;
+    }
 }
 
 impl Hold {
@@ -268,6 +297,17 @@ mod tests {
         let fault = Fault::new(Cause::Setup, "403");
         (0..ODD_AFTER).for_each(|_| queue.get_mut(1).unwrap().streak.add(&fault));
         assert_eq!(queue.trial(&limits(false), |_| false), [2]);
+    }
+
+    #[test]
+    fn only_quiet_times_count_against_a_suspect() {
+        let mut suspicion = Suspicion::default();
+        suspicion.failed_alone(Others { accepted: 1, failed: 0 });
+        suspicion.failed_alone(Others { accepted: 1, failed: 0 });
+        suspicion.failed_alone(Others { accepted: 5, failed: 0 });
+        assert_eq!(suspicion.strikes, 2);
+        suspicion.failed_alone(Others { accepted: 9, failed: 1 });
+        assert_eq!(suspicion.strikes, 0);
     }
 
     proptest! {

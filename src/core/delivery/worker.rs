@@ -5,6 +5,10 @@
 //! does not dead-letter a backlog. How events are chosen, paced, bisected and settled is in the
 //! pure neighbours; how they are encoded and sent is the sink's.
 
+mod intake;
+mod launch;
+mod verdict;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +19,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{BatchLimits, Hold, Item, ODD_AFTER, Origin, Queue, Ready, Streak};
+use super::batch::{
+    BatchLimits, Hold, Item, ODD_AFTER, Origin, Others, Queue, Ready, Streak, Suspicion,
+};
 use super::journal::Journal;
 use super::pace::{Pace, PaceSettings, Permit};
 use super::settle::Books;
@@ -36,6 +42,10 @@ const WINDOW_EVENTS: usize = 2_000;
 const PAGE: Limit = Limit { events: 256, bytes: 1 << 20 };
 /// Single events refused in a row, nothing accepted in between, before the setting is suspected.
 const REFUSED_IN_A_ROW: usize = 10;
+/// Strikes before a suspect is dead-lettered. A destination that flaps may fail an event by chance,
+/// so Down must repeat more often than Setup.
+const STRIKES_DOWN: u32 = 5;
+const STRIKES_SETUP: u32 = 3;
 /// How long a refused event waits for proof that the destination takes anything.
 const CONDEMNED_FOR: Duration = Duration::from_secs(60);
 /// One attempt, unless the settings say otherwise.
@@ -76,8 +86,8 @@ pub(super) struct Worker {
     pace: Pace,
     suspects: Suspects,
     suspect_flying: bool,
-    /// Events accepted by the destination since this worker began.
-    accepted: u64,
+    /// How events fared since this worker began.
+    others: Others,
     /// Parked because everything was refused.
     refusing: bool,
     seq: u64,
@@ -177,7 +187,7 @@ impl Worker {
             pace,
             suspects: Suspects::default(),
             suspect_flying: false,
-            accepted: 0,
+            others: Others::default(),
             refusing: false,
             seq: 0,
             draining: false,
@@ -236,212 +246,6 @@ impl Worker {
         }
     }
 
-    // ---- Reading -----------------------------------------------------------------------------
-
-    async fn take_page(&mut self, page: Result<Page, crate::core::log::LogError>) {
-        let page = match page {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::error!(sink = %self.books.sink, %error, "cannot read the log; trying again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                return;
-            }
-        };
-        let rules = self.books.engine.rules.load_full();
-        for step in page.items {
-            match step {
-                Step::Event(event) => {
-                    let choice = rules.select.choose(&event);
-                    match choice.route_for(&self.books.sink) {
-                        Some(route) => self.take_in(event, route.clone(), Origin::Log).await,
-                        None => self.books.end(event.position, End::Filtered),
-                    }
-                }
-                Step::Gap { positions, loss } => {
-                    let count = positions.end.since(positions.start);
-                    let end = match loss {
-                        crate::core::log::Loss::Expired => End::Expired,
-                        crate::core::log::Loss::Damaged => End::Damaged,
-                    };
-                    self.books.metrics.settled(end, count);
-                    tracing::error!(sink = %self.books.sink, from = positions.start.0, count, reason = end.as_str(), "events of the log are gone");
-                }
-            }
-        }
-    }
-
-    async fn take_extra(&mut self, extra: Extra) {
-        let (event, origin) = match extra {
-            Extra::Replay { letter, event } => (event, Origin::Replay(letter)),
-            Extra::Spill(event) => (event, Origin::Spill),
-        };
-        let rules = self.books.engine.rules.load_full();
-        let choice = rules.select.choose(&event);
-        // A person asked for a replay: it goes even if no route would give it today.
-        let route = choice.route_for(&self.books.sink).cloned().unwrap_or_else(|| "replay".into());
-        self.take_in(event, route, origin).await;
-    }
-
-    /// Shape and encode an event that the sink wants, and queue it.
-    async fn take_in(&mut self, event: Arc<Event>, route: RouteId, origin: Origin) {
-        let rules = self.books.engine.rules.load_full();
-        let shaped = rules.shape.shape(&event, &route);
-        let encoded = shaped.and_then(|shaped| {
-            let bytes = self.sink.encode(&shaped, self.limits.event_bytes)?;
-            Ok((shaped, bytes))
-        });
-        let (shaped, bytes, fault) = match encoded {
-            Ok((shaped, bytes)) => (shaped, bytes, None),
-            Err(fault) => {
-                let body = event.body.clone();
-                (
-                    crate::core::route::Shaped { event: event.clone(), body: body.clone() },
-                    body,
-                    Some(fault),
-                )
-            }
-        };
-        self.seq += 1;
-        let piece = Piece { id: event.id, incident: event.finding().incident.clone(), bytes };
-        let item = Item {
-            seq: self.seq,
-            event,
-            shaped,
-            route,
-            piece,
-            origin,
-            read_at: Instant::now(),
-            attempts: 0,
-            streak: Streak::default(),
-            hold: Hold::Free,
-        };
-        match fault {
-            // It cannot be written for this destination, whatever the destination says.
-            Some(fault) => self.bury(item, fault).await,
-            None => self.queue.put(item),
-        }
-    }
-
-    // ---- Sending -----------------------------------------------------------------------------
-
-    /// Send what may be sent, and say when to look again.
-    fn dispatch(&mut self, now: Instant) -> Option<Instant> {
-        loop {
-            match self.pace.permit(now, self.flights.len()) {
-                Permit::Send => {
-                    if self.send_suspects(now) {
-                        continue;
-                    }
-                    match self.queue.ready(&self.batch, now, self.draining) {
-                        Ready::Batch(seqs) => self.launch(&seqs, Way::Normal, now),
-                        Ready::At(at) => return self.wake(Some(at)),
-                        Ready::Nothing => return self.wake(None),
-                    }
-                }
-                Permit::Trial if self.draining => return None,
-                Permit::Trial => {
-                    if !self.launch_trial(self.batch, now) {
-                        return self.wake(None);
-                    }
-                }
-                Permit::Probe if self.draining => return None,
-                Permit::Probe => self.launch_probe(),
-                Permit::Until(at) => return self.wake(Some(at)),
-                Permit::Landing => return self.wake(None),
-            }
-        }
-    }
-
-    /// The earliest of `at` and what time alone will change.
-    fn wake(&self, at: Option<Instant>) -> Option<Instant> {
-        let suspects = self.suspects.wake().filter(|_| self.pace.is_up() && !self.suspect_flying);
-        let condemned = self.condemned().map(|(since, _)| since + CONDEMNED_FOR).min();
-        let aging = self
-            .max_age
-            .filter(|_| self.queue.len() > 0)
-            .map(|_| Instant::now() + Duration::from_secs(1));
-        // Never at once: what could be done now has been done.
-        let soonest = Instant::now() + Duration::from_millis(5);
-        [at, suspects, condemned, aging].into_iter().flatten().min().map(|at| at.max(soonest))
-    }
-
-    fn send_suspects(&mut self, now: Instant) -> bool {
-        if self.suspect_flying {
-            return false;
-        }
-        let Some(group) = self.suspects.next(self.accepted, now) else { return false };
-        let going = self.queue.of_group(&group, &self.batch);
-        let staying = group.into_iter().filter(|seq| !going.contains(seq)).collect();
-        self.suspects.postpone(staying, self.accepted, now);
-        if !going.is_empty() {
-            self.suspect_flying = true;
-            self.launch(&going, Way::Suspect, now);
-        }
-        true
-    }
-
-    /// One batch to a destination that may be back; false when there is nothing to try with.
-    fn launch_trial(&mut self, limits: BatchLimits, now: Instant) -> bool {
-        let seqs =
-            self.queue.trial(&limits, |item| item.event.finding().severity == Severity::Critical);
-        if seqs.is_empty() {
-            // Only held items are left: with nothing else to try, they are tried.
-            self.release_held();
-            let seqs = self.queue.trial(&limits, |_| false);
-            if seqs.is_empty() {
-                return false;
-            }
-            self.launch(&seqs, Way::Trial, now);
-            return true;
-        }
-        self.launch(&seqs, Way::Trial, now);
-        true
-    }
-
-    fn launch(&mut self, seqs: &[u64], way: Way, now: Instant) {
-        let mut items = self.queue.take(seqs);
-        items.iter_mut().for_each(|item| item.attempts += 1);
-        self.queue.depart(&items);
-        self.flying.change(&items, true);
-        self.pace.leave(now, items.len());
-        let (sink, timeout) = (self.sink.clone(), self.timeout);
-        let clock = self.books.engine.clock;
-        self.flights.push(
-            async move {
-                let pieces: Vec<Piece> = items.iter().map(|item| item.piece.clone()).collect();
-                let sent = AssertUnwindSafe(sink.send(&pieces, clock())).catch_unwind();
-                let outcome = match tokio::time::timeout(timeout, sent).await {
-                    Ok(Ok(outcome)) => outcome,
-                    Ok(Err(_)) => Outcome::Failed(Fault::new(
-                        Cause::Down,
-                        "the sink failed on this batch (a bug: please report it)",
-                    )),
-                    Err(_) => Outcome::Failed(Fault::new(
-                        Cause::Down,
-                        format!("no answer within {} s", timeout.as_secs_f32()),
-                    )),
-                };
-                Landed::Attempt { items, way, outcome, took: now.elapsed() }
-            }
-            .boxed(),
-        );
-    }
-
-    fn launch_probe(&mut self) {
-        let (sink, timeout) = (self.sink.clone(), self.timeout);
-        let clock = self.books.engine.clock;
-        self.flights.push(
-            async move {
-                let probe = tokio::time::timeout(timeout, sink.probe(clock())).await;
-                let late = || Fault::new(Cause::Down, "no answer to the probe in time");
-                Landed::Probe(probe.unwrap_or_else(|_| Err(late())))
-            }
-            .boxed(),
-        );
-    }
-
-    // ---- What came of it ---------------------------------------------------------------------
-
     async fn landed(&mut self, landed: Landed) {
         match landed {
             Landed::Attempt { items, way, outcome, took } => {
@@ -471,7 +275,7 @@ impl Worker {
     /// The destination has these. That is also the proof that decides about what it had not taken.
     async fn took(&mut self, items: Vec<Item>, reply: &Reply) {
         self.pace.accepted();
-        self.accepted += items.len() as u64;
+        self.others.accepted += items.len() as u64;
         self.refusing = false;
         self.books.journal.recovered();
         for item in &items {
@@ -485,9 +289,12 @@ impl Worker {
             .filter(|item| item.hold.is_free() && item.streak.count >= ODD_AFTER)
             .map(|item| item.seq)
             .collect();
+        // The acceptance that brought the suspicion is the first that counts.
+        let accepted = self.others.accepted.saturating_sub(1);
+        let suspicion = Suspicion { strikes: 0, then: Others { accepted, ..self.others } };
         for seq in &odd {
             if let Some(item) = self.queue.get_mut(*seq) {
-                item.hold = Hold::Suspect { strikes: 0 };
+                item.hold = Hold::Suspect(suspicion);
             }
         }
         self.suspects.accuse(odd);
@@ -527,10 +334,12 @@ impl Worker {
                 self.suspect_failed(items, fault, now).await
             }
             Cause::Down => {
+                self.others.failed += 1;
                 self.put_back_with_verdict(items, &fault);
                 self.pace.down(now, way == Way::Trial, fastrand::f64());
             }
             Cause::Setup => {
+                self.others.failed += 1;
                 self.put_back_with_verdict(items, &fault);
                 self.pace.park(now, way == Way::Trial);
             }
@@ -552,199 +361,6 @@ impl Worker {
         }
     }
 
-    /// The destination judged the bytes themselves, so it is there and lets us in.
-    fn answered(&mut self) {
-        if !self.pace.is_up() && !self.refusing {
-            self.pace.resume();
-        }
-    }
-
-    fn put_back(&mut self, items: Vec<Item>) {
-        for item in items {
-            // A suspect belongs to its group, and the group has flown: it starts anew.
-            let seq = item.seq;
-            let suspect = matches!(item.hold, Hold::Suspect { .. });
-            self.queue.put(item);
-            if suspect {
-                self.suspects.accuse(vec![seq]);
-            }
-        }
-    }
-
-    fn put_back_with_verdict(&mut self, items: Vec<Item>, fault: &Fault) {
-        for mut item in items {
-            item.streak.add(fault);
-            item.hold = Hold::Free;
-            self.queue.put(item);
-        }
-    }
-
-    /// 413: a batch is cut in two by lowering the limit; a single event is shortened further.
-    async fn too_large(&mut self, items: Vec<Item>, fault: Fault, way: Way, now: Instant) {
-        if items.len() > 1 {
-            let bytes: usize = items.iter().map(|item| item.piece.bytes.len()).sum();
-            self.batch.bytes = (bytes / 2).max(1);
-            if way == Way::Suspect {
-                let seqs = items.iter().map(|item| item.seq).collect();
-                items.into_iter().for_each(|item| self.queue.put(item));
-                self.suspects.halve(seqs, None);
-            } else {
-                self.put_back(items);
-            }
-            return;
-        }
-        for mut item in items {
-            let size = item.piece.bytes.len();
-            match self.sink.encode(&item.shaped, size / 2) {
-                Ok(shorter) if shorter.len() < size => {
-                    item.piece.bytes = shorter;
-                    self.put_back(vec![item]);
-                }
-                _ => self.refused(vec![item], fault.clone(), now).await,
-            }
-        }
-    }
-
-    /// The bytes are refused: find the culprit, and do not believe it before something else is
-    /// accepted.
-    async fn refused(&mut self, mut items: Vec<Item>, fault: Fault, now: Instant) {
-        if items.len() > 1 {
-            let seqs = items.iter().map(|item| item.seq).collect();
-            for mut item in items {
-                item.hold = Hold::Suspect { strikes: 0 };
-                self.queue.put(item);
-            }
-            self.suspects.halve(seqs, None);
-            return;
-        }
-        let Some(mut item) = items.pop() else { return };
-        item.hold = Hold::Condemned { since: now, fault: fault.clone() };
-        self.queue.put(item);
-        let count = self.condemned().count();
-        if count >= REFUSED_IN_A_ROW {
-            self.suspect_the_setting(count, &fault, now);
-        }
-    }
-
-    fn suspect_the_setting(&mut self, count: usize, fault: &Fault, now: Instant) {
-        self.books.journal.refusing(count, fault);
-        self.release_held();
-        self.refusing = true;
-        self.pace.park(now, false);
-    }
-
-    /// Everybody is free again: the verdicts so far prove nothing.
-    fn release_held(&mut self) {
-        self.suspects.clear();
-        let held: Vec<u64> =
-            self.queue.iter().filter(|i| !i.hold.is_free()).map(|i| i.seq).collect();
-        for seq in held {
-            if let Some(item) = self.queue.get_mut(seq) {
-                item.hold = Hold::Free;
-                item.streak = Streak::default();
-            }
-        }
-    }
-
-    /// A part of a bisection was not taken while others were.
-    async fn suspect_failed(&mut self, mut items: Vec<Item>, fault: Fault, now: Instant) {
-        let wait = (fault.cause == Cause::Down).then(|| now + Duration::from_millis(500));
-        if items.len() > 1 {
-            let seqs = items.iter().map(|item| item.seq).collect();
-            items.into_iter().for_each(|item| self.queue.put(item));
-            self.suspects.halve(seqs, wait);
-            return;
-        }
-        let Some(mut item) = items.pop() else { return };
-        // A flapping destination can look like an odd event: Down must repeat more often.
-        let enough = if fault.cause == Cause::Down { 3 } else { 2 };
-        let Hold::Suspect { strikes } = &mut item.hold else { return self.put_back(vec![item]) };
-        *strikes += 1;
-        if *strikes >= enough {
-            self.bury(item, fault).await;
-        } else {
-            self.suspects.again(item.seq, self.accepted, now);
-            self.queue.put(item);
-        }
-    }
-
-    fn probed(&mut self, result: Result<Probe, Fault>) {
-        let now = Instant::now();
-        match result {
-            Ok(Probe::Accepted) if !self.refusing => {
-                self.pace.resume();
-                self.books.journal.recovered();
-            }
-            Ok(_) => {
-                let single = BatchLimits { events: 1, ..self.batch };
-                if !self.launch_trial(single, now) {
-                    self.pace.park(now, true);
-                }
-            }
-            Err(fault) => {
-                self.books.journal.failed(&fault, 0, now);
-                self.pace.park(now, true);
-            }
-        }
-    }
-
-    // ---- Ends --------------------------------------------------------------------------------
-
-    fn condemned(&self) -> impl Iterator<Item = (Instant, u64)> + '_ {
-        self.queue.iter().filter_map(|item| match &item.hold {
-            Hold::Condemned { since, .. } => Some((*since, item.seq)),
-            _ => None,
-        })
-    }
-
-    async fn bury_condemned(&mut self, seqs: &[u64]) {
-        for item in self.queue.take(seqs) {
-            let fault = match &item.hold {
-                Hold::Condemned { fault, .. } => fault.clone(),
-                _ => Fault::new(Cause::Refused, "refused"),
-            };
-            self.bury(item, fault).await;
-        }
-    }
-
-    /// Dead-letter the item; if the letter cannot be stored, it stays and is tried again later.
-    async fn bury(&mut self, mut item: Item, fault: Fault) {
-        if !self.books.bury(&item, &fault).await {
-            item.hold = Hold::Condemned { since: Instant::now(), fault };
-            self.queue.put(item);
-        }
-    }
-
-    /// What time alone settles: events that became too old, refusals that waited long enough.
-    async fn tidy(&mut self) {
-        if let Some(max_age) = self.max_age {
-            let now = (self.books.engine.clock)();
-            let too_old =
-                |item: &&Item| now.duration_since(item.event.received).unsigned_abs() > max_age;
-            let old: Vec<u64> = self.queue.iter().filter(too_old).map(|item| item.seq).collect();
-            for item in self.queue.take(&old) {
-                self.books.expired(&item);
-            }
-        }
-        let now = Instant::now();
-        let ripe: Vec<u64> = self
-            .condemned()
-            .filter(|(since, _)| *since + CONDEMNED_FOR <= now)
-            .map(|(_, seq)| seq)
-            .collect();
-        if ripe.is_empty() {
-            return;
-        }
-        if self.accepted > 0 {
-            // These settings have worked: the event is at fault.
-            self.bury_condemned(&ripe).await;
-        } else {
-            let fault =
-                Fault::new(Cause::Refused, "nothing has been accepted with these settings yet");
-            self.suspect_the_setting(ripe.len(), &fault, now);
-        }
-    }
-
     fn publish(&self) {
         let waiting = self.queue.iter().map(|item| item.event.received).min();
         let flying = self.flying.oldest.keys().next().copied();
@@ -758,7 +374,6 @@ impl Worker {
         self.books.publish(vitals, self.flights.len());
     }
 }
-
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,

@@ -1,0 +1,92 @@
+//! Taking events in: from the log, from the dead letters, from a log that failed.
+//!
+//! Guarantees: what no route gives to this sink is settled as filtered at once; what cannot be
+//! shaped or encoded is dead-lettered, never sent in another form.
+
+use super::*;
+
+impl Worker {
+    pub(super) async fn take_page(&mut self, page: Result<Page, crate::core::log::LogError>) {
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::error!(sink = %self.books.sink, %error, "cannot read the log; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                return;
+            }
+        };
+        let rules = self.books.engine.rules.load_full();
+        for step in page.items {
+            match step {
+                Step::Event(event) => {
+                    let choice = rules.select.choose(&event);
+                    match choice.route_for(&self.books.sink) {
+                        Some(route) => self.take_in(event, route.clone(), Origin::Log).await,
+                        None => self.books.end(event.position, End::Filtered),
+                    }
+                }
+                Step::Gap { positions, loss } => {
+                    let count = positions.end.since(positions.start);
+                    let end = match loss {
+                        crate::core::log::Loss::Expired => End::Expired,
+                        crate::core::log::Loss::Damaged => End::Damaged,
+                    };
+                    self.books.metrics.settled(end, count);
+                    tracing::error!(sink = %self.books.sink, from = positions.start.0, count, reason = end.as_str(), "events of the log are gone");
+                }
+            }
+        }
+    }
+
+    pub(super) async fn take_extra(&mut self, extra: Extra) {
+        let (event, origin) = match extra {
+            Extra::Replay { letter, event } => (event, Origin::Replay(letter)),
+            Extra::Spill(event) => (event, Origin::Spill),
+        };
+        let rules = self.books.engine.rules.load_full();
+        let choice = rules.select.choose(&event);
+        // A person asked for a replay: it goes even if no route would give it today.
+        let route = choice.route_for(&self.books.sink).cloned().unwrap_or_else(|| "replay".into());
+        self.take_in(event, route, origin).await;
+    }
+
+    /// Shape and encode an event that the sink wants, and queue it.
+    pub(super) async fn take_in(&mut self, event: Arc<Event>, route: RouteId, origin: Origin) {
+        let rules = self.books.engine.rules.load_full();
+        let shaped = rules.shape.shape(&event, &route);
+        let encoded = shaped.and_then(|shaped| {
+            let bytes = self.sink.encode(&shaped, self.limits.event_bytes)?;
+            Ok((shaped, bytes))
+        });
+        let (shaped, bytes, fault) = match encoded {
+            Ok((shaped, bytes)) => (shaped, bytes, None),
+            Err(fault) => {
+                let body = event.body.clone();
+                (
+                    crate::core::route::Shaped { event: event.clone(), body: body.clone() },
+                    body,
+                    Some(fault),
+                )
+            }
+        };
+        self.seq += 1;
+        let piece = Piece { id: event.id, incident: event.finding().incident.clone(), bytes };
+        let item = Item {
+            seq: self.seq,
+            event,
+            shaped,
+            route,
+            piece,
+            origin,
+            read_at: Instant::now(),
+            attempts: 0,
+            streak: Streak::default(),
+            hold: Hold::Free,
+        };
+        match fault {
+            // It cannot be written for this destination, whatever the destination says.
+            Some(fault) => self.bury(item, fault).await,
+            None => self.queue.put(item),
+        }
+    }
+}
