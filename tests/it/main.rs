@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what went wrong by panicking
 
 mod routes;
+mod scripted;
 mod sources;
+mod worker;
