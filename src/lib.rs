@@ -7,6 +7,7 @@
 //! * [`sources`] read a product's bodies into a [`core::finding::Finding`];
 //! * [`core`] the engine: events, the durable log, delivery, configuration, metrics;
 //! * [`routes`] the routing table: which sinks want an event;
+//! * [`formats`] how an event is written;
 //! * [`sinks`] the destinations, one file a kind;
 //! * [`app`] the composition root; [`cli`] the command line.
 //!

@@ -1,8 +1,15 @@
 //! Whole behaviours, in one binary so that it is linked once.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what went wrong by panicking
+// A test says what went wrong by panicking, and its tasks end with its runtime.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+mod peer;
 mod routes;
 mod scripted;
+mod sinks;
+mod sinks_conformance;
+mod sinks_file;
+mod sinks_taegis;
+mod sinks_tls;
 mod sources;
 mod worker;

@@ -68,16 +68,14 @@ impl Series {
     /// Clean up, compress, and keep the total even where compressing fails: the disk may be full.
     fn tidy(&self, gzip: bool, keep: u64) -> io::Result<()> {
         self.clean()?;
-        let compressed = if gzip { self.compress() } else { Ok(()) };
-        self.trim(keep).and(compressed)
-    }
-
-    fn compress(&self) -> io::Result<()> {
-        let files = self.files()?;
-        files
-            .iter()
-            .filter(|file| file.form == Form::Plain)
-            .try_for_each(|file| compress(&file.path))
+        // What is rotated meanwhile is left to the next run, which compresses before it counts.
+        let mut files = self.files()?;
+        let mut plain = files.iter_mut().filter(|file| gzip && file.form == Form::Plain);
+        let compressed = plain.try_for_each(|file| {
+            file.path = compress(&file.path)?;
+            Ok(())
+        });
+        trim(&files, keep).and(compressed)
     }
 
     /// Remove what an interrupted compression left: half a result, or the original of a whole one.
@@ -85,17 +83,6 @@ impl Series {
         for file in self.files()? {
             let done = file.form == Form::Plain && added(&file.path, ".gz").exists();
             if done || file.form == Form::Half {
-                fs::remove_file(&file.path)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn trim(&self, keep: u64) -> io::Result<()> {
-        let mut total = 0;
-        for file in self.files()?.into_iter().rev() {
-            total += fs::metadata(&file.path)?.len();
-            if total > keep {
                 fs::remove_file(&file.path)?;
             }
         }
@@ -132,8 +119,20 @@ impl Series {
     }
 }
 
-/// Replace `path` by `path.gz`. The original goes last.
-fn compress(path: &Path) -> io::Result<()> {
+/// Delete the oldest files beyond `keep` bytes.
+fn trim(files: &[Rotated], keep: u64) -> io::Result<()> {
+    let mut total = 0;
+    for file in files.iter().rev() {
+        total += fs::metadata(&file.path)?.len();
+        if total > keep {
+            fs::remove_file(&file.path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Replace `path` by `path.gz`, which is returned. The original goes last.
+fn compress(path: &Path) -> io::Result<PathBuf> {
     let (half, whole) = (added(path, ".gz.tmp"), added(path, ".gz"));
     let mut from = File::open(path)?;
     let to = File::create(&half)?;
@@ -149,7 +148,8 @@ fn compress(path: &Path) -> io::Result<()> {
     }
     fs::rename(&half, &whole)?;
     sync_folder(folder(path))?;
-    fs::remove_file(path)
+    fs::remove_file(path)?;
+    Ok(whole)
 }
 
 fn added(path: &Path, suffix: &str) -> PathBuf {

@@ -123,6 +123,8 @@ impl Http {
     }
 }
 
+// The one place that may build a client.
+#[allow(clippy::disallowed_methods)]
 fn client(section: &Section, connection: &Connection, to: &Address) -> Result<Client, Problem> {
     crypto();
     let mut builder = Client::builder()

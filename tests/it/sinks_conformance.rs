@@ -1,0 +1,453 @@
+//! What every kind of sink must do, for all kinds in the table. A kind that is added there is
+//! tested here without a line of its own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+use siemgate::core::event::EventId;
+use siemgate::core::sink::{Cause, Fault, Outcome, Piece};
+use siemgate::sinks::{Built, KINDS, Kind};
+use tempfile::TempDir;
+
+use crate::peer::{Answer, Peer};
+use crate::sinks::{
+    KEY, build, built, delivered, encode, event, failed, files, folder, now, section, sending, told,
+};
+
+/// A sink made from its kind's sample, with a peer and a folder to deliver to.
+struct Stand {
+    kind: &'static Kind,
+    peer: Peer,
+    dir: TempDir,
+    built: Built,
+}
+
+impl Stand {
+    async fn of(kind: &'static Kind) -> Self {
+        let (peer, dir) = (Peer::start().await, folder());
+        let built = built(&sample(kind, &peer.url(), &dir));
+        Self { kind, peer, dir, built }
+    }
+
+    /// Send as a worker would: within the limits.
+    async fn deliver(&self, pieces: &[Piece]) -> Result<(), Fault> {
+        let mut left = pieces;
+        while !left.is_empty() {
+            let (mut count, mut bytes) = (1, left[0].bytes.len());
+            while count < left.len().min(self.built.limits.batch_events) {
+                bytes += left[count].bytes.len();
+                if bytes > self.built.limits.batch_bytes {
+                    break;
+                }
+                count += 1;
+            }
+            match self.built.sink.send(&left[..count], now()).await {
+                Outcome::Delivered(_) => left = &left[count..],
+                Outcome::Failed(fault) => return Err(fault),
+                partly => panic!("{}: {partly:?}", self.kind.name),
+            }
+        }
+        Ok(())
+    }
+
+    async fn one(&self) -> Outcome {
+        let piece = encode(&self.built, r#"{"a":1}"#).unwrap();
+        self.built.sink.send(&[piece], now()).await
+    }
+
+    fn forget(&self) {
+        self.peer.forget();
+        for (name, _) in files(self.dir.path()) {
+            std::fs::remove_file(self.dir.path().join(name)).unwrap();
+        }
+    }
+
+    /// Everything that arrived, in requests or files; `None` where nobody can look.
+    fn arrived(&self) -> Option<Vec<Bytes>> {
+        if is_http(self.kind) {
+            return Some(self.peer.bodies());
+        }
+        let files = files(self.dir.path()).into_iter().map(|(_, bytes)| bytes.into());
+        self.kind.sample.contains("{{dir}}").then(|| files.collect())
+    }
+}
+
+fn is_http(kind: &Kind) -> bool {
+    kind.sample.contains("{{peer}}")
+}
+
+fn sample(kind: &Kind, peer: &str, dir: &TempDir) -> String {
+    kind.sample_with(peer, &dir.path().display().to_string())
+}
+
+/// All that arrived as one text to search in.
+fn text(arrived: &[Bytes]) -> String {
+    arrived.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect()
+}
+
+#[test]
+fn the_table_is_in_order() {
+    let mut names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), KINDS.len(), "two kinds have one name");
+    for kind in KINDS {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        assert!(kind.name.chars().all(plain), "{}", kind.name);
+        assert!(!kind.about.is_empty() && !kind.about.ends_with('.'), "{}", kind.name);
+        let schema = (kind.schema)().to_value();
+        for (name, setting) in schema["properties"].as_object().into_iter().flatten() {
+            let manual = setting.get("description").and_then(Value::as_str);
+            assert!(
+                manual.is_some_and(|text| text.len() > 10),
+                "{}.{name} is not explained",
+                kind.name
+            );
+        }
+    }
+}
+
+#[test]
+fn samples_build_with_sane_limits() {
+    for kind in KINDS {
+        let dir = folder();
+        let toml = sample(kind, "http://127.0.0.1:9", &dir);
+        assert_eq!(section(&toml).0.name, kind.name);
+        let limits = built(&toml).limits;
+        assert!(limits.event_bytes >= 1 && limits.batch_bytes >= 1, "{}: {limits:?}", kind.name);
+        assert!(limits.batch_events >= 1 && limits.in_flight >= 1, "{}: {limits:?}", kind.name);
+        assert_eq!(files(dir.path()), [], "{}: building leaves no trace", kind.name);
+    }
+}
+
+#[test]
+fn missing_and_unknown_keys_are_named() {
+    for kind in KINDS {
+        let dir = folder();
+        let (_, section) = section(&sample(kind, "http://127.0.0.1:9", &dir));
+        let schema = (kind.schema)().to_value();
+        for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let mut lacking = section.clone();
+            lacking
+                .table
+                .remove(key)
+                .unwrap_or_else(|| panic!("{}: the sample lacks {key}", kind.name));
+            let problems = (kind.build)(&lacking).err().map(told).unwrap_or_default();
+            assert!(
+                problems.contains(&format!("`{key}`")),
+                "{} without {key}: {problems}",
+                kind.name
+            );
+        }
+        let mut odd = section.clone();
+        odd.table.insert("zzyzx".into(), json!(1));
+        let problems = (kind.build)(&odd).err().map(told).unwrap_or_default();
+        assert!(problems.contains("`zzyzx`"), "{}: {problems}", kind.name);
+    }
+}
+
+/// Bodies as doors accept them: valid JSON with everything that breaks framings.
+fn bodies() -> impl Strategy<Value = Vec<String>> {
+    let text = prop_oneof![
+        Just(String::new()),
+        any::<String>(),
+        "[\u{0}-\u{1f}\u{7f}\u{2028}\"\\\\]{0,20}",
+        Just("ä€🦀\r\n".to_owned()),
+    ];
+    let leaf = prop_oneof![
+        text.prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        Just(Value::Null)
+    ];
+    let value = leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((any::<String>(), inner), 0..4)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    });
+    let value = prop_oneof![40 => value, 1 => Just(Value::from("x".repeat(1 << 20)))];
+    let body = (value, any::<bool>(), 0usize..3).prop_map(|(value, pretty, deep)| {
+        let value = match pretty {
+            true => serde_json::to_string_pretty(&value).unwrap(),
+            false => value.to_string(),
+        };
+        // Deeper than any tree that a parser would build.
+        let (open, close) = ("[ ".repeat(deep * 500), "]\r\n".repeat(deep * 500));
+        let marker = EventId::fresh();
+        format!("{{\"marker\":\"{marker}\" ,\r\n \"value\":{open}{value}{close}}}")
+    });
+    prop::collection::vec(body, 1..30)
+}
+
+fn marker(body: &str) -> String {
+    body.split('"').nth(3).unwrap().to_owned()
+}
+
+#[test]
+fn every_event_arrives_once_whole_and_valid() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for kind in KINDS {
+        let stand = runtime.block_on(Stand::of(kind));
+        if stand.arrived().is_none() {
+            continue;
+        }
+        let mut runner =
+            TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+        let ran = runner.run(&bodies(), |bodies| {
+            stand.forget();
+            runtime.block_on(all_arrive(&stand, &bodies));
+            Ok(())
+        });
+        assert_eq!(ran, Ok(()), "{}", kind.name);
+    }
+}
+
+async fn all_arrive(stand: &Stand, bodies: &[String]) {
+    let name = stand.kind.name;
+    let (mut pieces, mut expected) = (Vec::new(), Vec::new());
+    for body in bodies {
+        match encode(&stand.built, body.clone()) {
+            Ok(piece) => {
+                pieces.push(piece);
+                expected.push(marker(body));
+            }
+            Err(fault) => {
+                assert_eq!(fault.cause, Cause::TooLarge, "{name}");
+                assert!(body.len() > stand.built.limits.event_bytes / 2, "{name}: {fault:?}");
+            }
+        }
+    }
+    stand.deliver(&pieces).await.unwrap();
+    let arrived = stand.arrived().unwrap();
+    let text = text(&arrived);
+    for marker in expected {
+        assert_eq!(text.matches(&marker).count(), 1, "{name}: {marker}");
+    }
+    for bytes in &arrived {
+        let values = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
+        assert!(values.into_iter().all(|value| value.is_ok()), "{name} sends invalid JSON");
+    }
+}
+
+#[tokio::test]
+async fn encode_keeps_to_the_room_and_repeats_itself() {
+    for kind in KINDS {
+        let stand = Stand::of(kind).await;
+        for body in [
+            r#""""#.to_owned(),
+            r#"{"a":"ä€🦀"}"#.to_owned(),
+            json!({ "a": "x".repeat(100_000) }).to_string(),
+        ] {
+            let event = event(body.clone());
+            for room in [0, 1, 8, 64, 200, 4_096, 100_000, 100_010, 100_100, 1 << 20] {
+                match stand.built.sink.encode(&event, room) {
+                    Ok(bytes) => {
+                        assert!(bytes.len() <= room, "{}: {} in {room}", kind.name, bytes.len());
+                        assert_eq!(
+                            Ok(bytes),
+                            stand.built.sink.encode(&event, room),
+                            "{}",
+                            kind.name
+                        );
+                    }
+                    Err(fault) => assert_eq!(fault.cause, Cause::TooLarge, "{}", kind.name),
+                }
+            }
+        }
+    }
+}
+
+/// The cause table of ARCHITECTURE.md, as answers.
+fn verdicts() -> Vec<(Answer, Cause, Option<u64>)> {
+    let plain = |status| Answer::new(status, "{}");
+    let page = "<!DOCTYPE html><html><body>Sign in to continue</body></html>";
+    // Conformance runs at `now()`: this is two minutes later.
+    let date = "Sat, 31 Jan 2026 12:02:00 GMT";
+    let mut table = Vec::new();
+    let groups: [(&[u16], Cause); 5] = [
+        (&[300, 301, 302, 303, 304, 307, 308, 401, 403, 404, 405, 407, 410, 501], Cause::Setup),
+        (&[408, 500, 502, 503, 504, 507, 520, 599], Cause::Down),
+        (&[425, 429], Cause::Busy),
+        (&[413], Cause::TooLarge),
+        (&[400, 402, 406, 409, 411, 415, 422, 431, 451, 499], Cause::Refused),
+    ];
+    for (statuses, cause) in groups {
+        table.extend(statuses.iter().map(|status| (plain(*status), cause, None)));
+    }
+    for status in [429, 503] {
+        table.push((plain(status).header("Retry-After", "7"), Cause::Busy, Some(7)));
+        table.push((plain(status).header("Retry-After", date), Cause::Busy, Some(120)));
+        table.push((plain(status).header("Retry-After", "999999"), Cause::Busy, Some(3_600)));
+    }
+    table.push((plain(429).header("Retry-After", "later"), Cause::Busy, None));
+    table.push((plain(503).header("Retry-After", "later"), Cause::Down, None));
+    table.push((plain(500).header("Retry-After", "7"), Cause::Down, Some(7)));
+    table.push((Answer::ok(page).header("Content-Type", "text/html"), Cause::Setup, None));
+    table.push((Answer::new(403, page).broken(), Cause::Setup, None));
+    table.push((Answer::ok(page).broken(), Cause::Down, None));
+    table.push((Answer::reset(), Cause::Down, None));
+    table
+}
+
+#[tokio::test]
+async fn every_answer_has_its_cause() {
+    for kind in KINDS.iter().filter(|kind| is_http(kind)) {
+        let stand = Stand::of(kind).await;
+        for (answer, cause, wait) in verdicts() {
+            stand.peer.always(answer.clone());
+            let outcome = stand.one().await;
+            let Outcome::Failed(fault) = outcome else {
+                panic!("{}: {answer:?}: {outcome:?}", kind.name)
+            };
+            assert_eq!(fault.cause, cause, "{}: {answer:?}: {fault:?}", kind.name);
+            assert_eq!(
+                fault.retry_after,
+                wait.map(Duration::from_secs),
+                "{}: {answer:?}",
+                kind.name
+            );
+            assert!(fault.note.len() > 10, "{}: {fault:?}", kind.name);
+            if fault.cause == Cause::Setup {
+                assert!(fault.note.contains("sinks."), "where to look? {}: {fault:?}", kind.name);
+            }
+        }
+        stand.peer.always(Answer::ok("{}"));
+        delivered(stand.one().await);
+        stand.peer.stop().await;
+        let piece = encode(&stand.built, "{}").unwrap();
+        failed(stand.built.sink.send(&[piece], now()).await, Cause::Down);
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_never_followed() {
+    for kind in KINDS.iter().filter(|kind| is_http(kind)) {
+        let (stand, elsewhere) = (Stand::of(kind).await, Peer::start().await);
+        for status in [301, 302, 303, 307, 308] {
+            let to = format!("{}/hidden-place", elsewhere.url());
+            stand.peer.always(Answer::new(status, "").header("Location", &to));
+            let fault = failed(stand.one().await, Cause::Setup);
+            assert!(
+                fault.note.contains(&elsewhere.url()) && !fault.note.contains("hidden"),
+                "{fault:?}"
+            );
+            let _ = stand.built.sink.probe(now()).await;
+        }
+        assert_eq!(elsewhere.requests().len(), 0, "{}", kind.name);
+    }
+}
+
+#[tokio::test]
+async fn secrets_show_up_nowhere() {
+    let quoted = Value::from(KEY).to_string();
+    let quoted = &quoted[1..quoted.len() - 1];
+    for kind in KINDS.iter().filter(|kind| is_http(kind)) {
+        let stand = Stand::of(kind).await;
+        for status in [200, 204, 302, 400, 401, 403, 413, 429, 500, 503] {
+            stand.peer.answer(move |request| {
+                let raw = format!("{request:?} {:?}", request.headers);
+                let echo = json!({ "you sent": request.headers, "to": request.path, "raw": raw });
+                let plain: String = request
+                    .headers
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {value}\n"))
+                    .collect();
+                let body = if status == 400 { plain + &request.path } else { echo.to_string() };
+                Answer::new(status, if status == 204 { String::new() } else { body })
+            });
+            let told = format!("{:?} {:?}", stand.one().await, stand.built.sink.probe(now()).await);
+            assert!(!told.contains(KEY) && !told.contains(quoted), "{}: {told}", kind.name);
+        }
+        stand.peer.stop().await;
+        let (_, section) = section(&sample(kind, "http://127.0.0.1:9", &stand.dir));
+        assert!(!format!("{section:?}").contains("hunter2"), "{}", kind.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_and_cancelled_sends_neither_lose_nor_mix() {
+    for kind in KINDS {
+        let stand = Stand::of(kind).await;
+        if stand.arrived().is_none() {
+            continue;
+        }
+        stand.peer.always(Answer::ok("{}").after(Duration::from_millis(100)));
+        let count = stand.built.limits.batch_events.min(20);
+        let batch = |_| -> Vec<String> {
+            (0..count)
+                .map(|_| {
+                    json!({ "marker": EventId::fresh(), "pad": "x".repeat(5_000) }).to_string()
+                })
+                .collect()
+        };
+        let batches: Vec<_> = (0..8).map(batch).collect();
+        let start = |bodies: &Vec<String>| {
+            let pieces = bodies.iter().map(|body| encode(&stand.built, body.clone()).unwrap());
+            sending(stand.built.sink.clone(), pieces.collect())
+        };
+        let mut sends: Vec<_> = batches.iter().map(start).collect();
+        tokio::time::sleep(Duration::from_millis(if is_http(kind) { 50 } else { 0 })).await;
+        let cancelled = sends.remove(3);
+        cancelled.abort();
+        for send in sends {
+            delivered(send.await.unwrap());
+        }
+        // And one more, which must not be touched by what the cancelled one left.
+        let after = batch(0);
+        delivered(start(&after).await.unwrap());
+        let text = text(&stand.arrived().unwrap());
+        for (index, batch) in batches.iter().chain([&after]).enumerate() {
+            for body in batch {
+                let times = text.matches(body).count();
+                assert!(
+                    times == 1 || (index == 3 && times == 0),
+                    "{}: batch {index}: {times}",
+                    kind.name
+                );
+                assert_eq!(text.matches(&marker(body)).count(), times, "{}: torn", kind.name);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn probes_deliver_nothing() {
+    for kind in KINDS {
+        let stand = Stand::of(kind).await;
+        let probe = stand.built.sink.probe(now()).await;
+        assert!(probe.is_ok(), "{}: {probe:?}", kind.name);
+        let bytes: usize = stand.arrived().into_iter().flatten().map(|bytes| bytes.len()).sum();
+        assert_eq!(bytes, 0, "{}", kind.name);
+        let posts = stand.peer.requests().into_iter().filter(|request| request.method == "POST");
+        assert_eq!(posts.count(), 0, "{}", kind.name);
+        if is_http(kind) {
+            stand.peer.stop().await;
+            let probe = stand.built.sink.probe(now()).await;
+            assert!(
+                matches!(&probe, Err(fault) if fault.cause == Cause::Down),
+                "{}: {probe:?}",
+                kind.name
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_addresses_are_refused_without_being_repeated() {
+    for kind in KINDS.iter().filter(|kind| is_http(kind)) {
+        let dir = folder();
+        for bad in ["ftp://hidden.example", "hidden", "http://a:hidden@b", "http://h/../hidden"] {
+            let problems = build(&sample(kind, bad, &dir)).err().map(told).unwrap_or_default();
+            assert!(
+                problems.contains("sinks.") && !problems.contains("hidden"),
+                "{}: {bad}: {problems}",
+                kind.name
+            );
+        }
+    }
+}
