@@ -128,7 +128,13 @@ pub struct Stage {
 }
 
 pub fn limits(batch_events: usize) -> Limits {
-    Limits { event_bytes: 1 << 20, batch_events, batch_bytes: 1 << 20, in_flight: 4, ordered: false }
+    Limits {
+        event_bytes: 1 << 20,
+        batch_events,
+        batch_bytes: 1 << 20,
+        in_flight: 4,
+        ordered: false,
+    }
 }
 
 impl Stage {

@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use crate::scripted::{Stage, limits, ok};
 
 fn fault(cause: Cause, status: u16) -> Fault {
-    let reply = Reply { status: Some(status), excerpt: format!("says {status}"), ..Reply::default() };
+    let reply =
+        Reply { status: Some(status), excerpt: format!("says {status}"), ..Reply::default() };
     Fault::new(cause, format!("{status}")).with_reply(reply)
 }
 
@@ -36,9 +37,11 @@ fn has_poison(bodies: &[String]) -> bool {
 #[tokio::test(start_paused = true)]
 async fn one_refused_event_among_a_thousand_is_found_and_buried_with_the_reply() {
     let stage = Stage::new(100).await;
-    stage.sink.answers(|bodies, _| {
-        if has_poison(bodies) { fails(Cause::Refused, 400) } else { ok() }
-    });
+    stage.sink.answers(
+        |bodies, _| {
+            if has_poison(bodies) { fails(Cause::Refused, 400) } else { ok() }
+        },
+    );
     stage.append(numbered(0..600)).await;
     stage.append(["poison"]).await;
     stage.append(numbered(601..1_000)).await;
@@ -55,7 +58,9 @@ async fn one_refused_event_among_a_thousand_is_found_and_buried_with_the_reply()
 async fn an_event_that_gets_a_403_or_a_500_does_not_stop_the_sink() {
     for (cause, status) in [(Cause::Setup, 403), (Cause::Down, 500)] {
         let stage = Stage::new(50).await;
-        stage.sink.answers(move |bodies, _| if has_poison(bodies) { fails(cause, status) } else { ok() });
+        stage
+            .sink
+            .answers(move |bodies, _| if has_poison(bodies) { fails(cause, status) } else { ok() });
         stage.append(numbered(0..20)).await;
         stage.append(["poison"]).await;
         stage.append(numbered(21..200)).await;
@@ -91,9 +96,11 @@ async fn a_wrong_setting_parks_and_dead_letters_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_lone_refused_event_is_buried_if_these_settings_have_worked_and_kept_if_not() {
     let stage = Stage::new(10).await;
-    stage.sink.answers(|bodies, _| {
-        if has_poison(bodies) { fails(Cause::Refused, 422) } else { ok() }
-    });
+    stage.sink.answers(
+        |bodies, _| {
+            if has_poison(bodies) { fails(Cause::Refused, 422) } else { ok() }
+        },
+    );
     stage.append(["poison"]).await;
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!((stage.dead(), stage.vitals().in_hand, stage.vitals().state), (0, 1, 3));
@@ -134,9 +141,11 @@ async fn a_revoked_key_parks_until_it_is_valid_again() {
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_proves_acceptance_ends_the_parking() {
     let stage = Stage::new(1).await;
-    stage.sink.answers(|_, now| {
-        if now < Duration::from_secs(1) { fails(Cause::Setup, 401) } else { ok() }
-    });
+    stage.sink.answers(
+        |_, now| {
+            if now < Duration::from_secs(1) { fails(Cause::Setup, 401) } else { ok() }
+        },
+    );
     stage.sink.probes(Err(fault(Cause::Setup, 401)));
     stage.append(["a"]).await;
     stage.until("parked", |s| s.vitals().state == 3).await;

@@ -13,11 +13,13 @@ mod settle;
 mod suspects;
 mod worker;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use futures_util::FutureExt;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +29,7 @@ use super::Timestamp;
 use super::config::DeliverySettings;
 use super::event::{Event, Position};
 use super::letters::{DeadNote, Letters};
-use super::log::{Log, LogError, Start};
+use super::log::{Log, LogError, Reader, Start};
 use super::metrics::Metrics;
 use super::route::{Select, Shape};
 use super::sink::{Limits, Sink};
@@ -35,6 +37,9 @@ use super::sink::{Limits, Sink};
 /// Events outside the ledger that one worker will hold: replays, and what a failed log could not
 /// take.
 const EXTRA: usize = 1_000;
+
+/// How long a worker that failed waits before it begins again.
+const RESTART: Duration = Duration::from_secs(1);
 
 /// What all workers of a gateway share.
 pub struct Engine {
@@ -61,6 +66,7 @@ pub struct Rules {
 }
 
 /// One sink to deliver to.
+#[derive(Clone)]
 pub struct Spec {
     /// Its name in the configuration.
     pub name: Arc<str>,
@@ -89,6 +95,41 @@ pub enum Extra {
     Spill(Arc<Event>),
 }
 
+/// What a worker is made from; outlives a worker that fails.
+#[derive(Clone)]
+struct Line {
+    engine: Arc<Engine>,
+    spec: Spec,
+    extras: Arc<Mutex<mpsc::Receiver<Extra>>>,
+    drain: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Line {
+    /// Run the worker; should it panic, which is a bug, begin again at its stored cursor.
+    async fn keep_running(self, mut reader: Box<dyn Reader>) {
+        loop {
+            let worker = worker::Worker::new(self.clone(), reader);
+            if AssertUnwindSafe(worker.run()).catch_unwind().await.is_ok() {
+                return;
+            }
+            tracing::error!(sink = %self.spec.name, "the delivery worker failed (a bug: please report it); it begins again at its last stored position");
+            reader = loop {
+                if self.stop.is_cancelled() {
+                    return;
+                }
+                tokio::time::sleep(RESTART).await;
+                match self.engine.log.open(&self.spec.name, self.spec.start).await {
+                    Ok(reader) => break reader,
+                    Err(error) => {
+                        tracing::error!(sink = %self.spec.name, %error, "cannot begin again yet")
+                    }
+                }
+            };
+        }
+    }
+}
+
 /// A running worker.
 pub struct Delivery {
     extra: mpsc::Sender<Extra>,
@@ -103,10 +144,11 @@ impl Delivery {
         let reader = engine.log.open(&spec.name, spec.start).await?;
         let (extra, extras) = mpsc::channel(EXTRA);
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
-        let worker = worker::Worker::new(engine, spec, reader, extras, drain.clone(), stop.clone());
+        let line = Line { engine, spec, extras: Arc::new(Mutex::new(extras)), drain, stop };
+        let (drain, stop) = (line.drain.clone(), line.stop.clone());
         // The one place that spawns a worker; `finish` joins it.
         #[allow(clippy::disallowed_methods)]
-        let task = tokio::spawn(worker.run());
+        let task = tokio::spawn(line.keep_running(reader));
         Ok(Self { extra, drain, stop, task })
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ use super::journal::Journal;
 use super::pace::{Pace, PaceSettings, Permit};
 use super::settle::Books;
 use super::suspects::Suspects;
-use super::{Engine, Extra, Spec};
+use super::{Extra, Line};
 use crate::core::Timestamp;
 use crate::core::config::DeliverySettings;
 use crate::core::event::{Event, Position};
@@ -75,7 +75,7 @@ pub(super) struct Worker {
     max_age: Option<Duration>,
     window_bytes: usize,
     books: Books,
-    extras: mpsc::Receiver<Extra>,
+    extras: Arc<Mutex<mpsc::Receiver<Extra>>>,
     drain: CancellationToken,
     stop: CancellationToken,
     head: watch::Receiver<Head>,
@@ -149,14 +149,8 @@ fn batch_limits(settings: &DeliverySettings, limits: &Limits) -> BatchLimits {
 }
 
 impl Worker {
-    pub fn new(
-        engine: Arc<Engine>,
-        spec: Spec,
-        reader: Box<dyn Reader>,
-        extras: mpsc::Receiver<Extra>,
-        drain: CancellationToken,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(line: Line, reader: Box<dyn Reader>) -> Self {
+        let Line { engine, spec, extras, drain, stop } = line;
         let pace = Pace::new(pace_settings(&spec.settings, &spec.limits));
         let mut batch = batch_limits(&spec.settings, &spec.limits);
         batch.events = batch.events.min(pace.burst());
@@ -208,7 +202,7 @@ impl Worker {
                 biased;
                 () = self.stop.cancelled() => break,
                 Some(landed) = self.flights.next(), if !self.flights.is_empty() => self.landed(landed).await,
-                Some(extra) = self.extras.recv(), if room => self.take_extra(extra).await,
+                Some(extra) = next_extra(&self.extras), if room => self.take_extra(extra).await,
                 page = self.books.reader.next(PAGE), if room => self.take_page(page).await,
                 () = self.drain.cancelled(), if !self.draining => self.draining = true,
                 Ok(()) = self.head.changed() => self.look_at_head(),
@@ -374,6 +368,10 @@ impl Worker {
         self.books.publish(vitals, self.flights.len());
     }
 }
+async fn next_extra(extras: &Mutex<mpsc::Receiver<Extra>>) -> Option<Extra> {
+    extras.lock().await.recv().await
+}
+
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,

@@ -119,9 +119,10 @@ impl Writer {
             return self.commit(requests);
         }
         if let Err(refusal) = self.roll()
-            && let Some(request) = self.take(u64::MAX).pop() {
-                let _ = request.reply.send(Err(refusal));
-            }
+            && let Some(request) = self.take(u64::MAX).pop()
+        {
+            let _ = request.reply.send(Err(refusal));
+        }
     }
 
     /// The waiting requests that fit into `room`; exactly one if the room is endless.

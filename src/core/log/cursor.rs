@@ -125,14 +125,17 @@ impl Cursor {
     fn insert(&mut self, mut from: u64, mut to: u64, end: End) {
         *self.over.of(end) += to - from;
         if let Some((left, (stop, kind))) = self.above.range(..from).next_back()
-            && *stop == from && *kind == end {
-                from = *left;
-            }
+            && *stop == from
+            && *kind == end
+        {
+            from = *left;
+        }
         if let Some((stop, kind)) = self.above.get(&to).copied()
-            && kind == end {
-                self.above.remove(&to);
-                to = stop;
-            }
+            && kind == end
+        {
+            self.above.remove(&to);
+            to = stop;
+        }
         self.above.insert(from, (to, end));
     }
 

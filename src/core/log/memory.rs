@@ -298,9 +298,10 @@ impl Reader for MemoryReader {
 
     fn done(&mut self, position: Position, end: End) {
         if let Some(place) = self.inner.state().cursors.get_mut(&self.name)
-            && position < place.next {
-                place.settle(position, end);
-            }
+            && position < place.next
+        {
+            place.settle(position, end);
+        }
     }
 
     fn standing(&self) -> Standing {

@@ -34,7 +34,13 @@ impl Worker {
     }
 
     /// 413: a batch is cut in two by lowering the limit; a single event is shortened further.
-    pub(super) async fn too_large(&mut self, items: Vec<Item>, fault: Fault, way: Way, now: Instant) {
+    pub(super) async fn too_large(
+        &mut self,
+        items: Vec<Item>,
+        fault: Fault,
+        way: Way,
+        now: Instant,
+    ) {
         if items.len() > 1 {
             let bytes: usize = items.iter().map(|item| item.piece.bytes.len()).sum();
             self.batch.bytes = (bytes / 2).max(1);
@@ -101,7 +107,12 @@ impl Worker {
     }
 
     /// A part of a bisection was not taken while others were.
-    pub(super) async fn suspect_failed(&mut self, mut items: Vec<Item>, fault: Fault, now: Instant) {
+    pub(super) async fn suspect_failed(
+        &mut self,
+        mut items: Vec<Item>,
+        fault: Fault,
+        now: Instant,
+    ) {
         let wait = (fault.cause == Cause::Down).then(|| now + Duration::from_millis(500));
         if items.len() > 1 {
             let seqs = items.iter().map(|item| item.seq).collect();
@@ -140,7 +151,6 @@ impl Worker {
             }
         }
     }
-
 
     pub(super) fn condemned(&self) -> impl Iterator<Item = (Instant, u64)> + '_ {
         self.queue.iter().filter_map(|item| match &item.hold {
