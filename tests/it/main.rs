@@ -2,7 +2,14 @@
 
 // A test says what went wrong by panicking, and its tasks end with its runtime.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+#![allow(clippy::disallowed_macros)]
 
+mod log_common;
+mod log_conformance;
+mod log_damage;
+mod log_faults;
+mod log_limits;
+mod log_sim;
 mod peer;
 mod routes;
 mod scripted;

@@ -285,6 +285,11 @@ impl Writer {
         if let Err(error) = cut(&*active.file, active.facts.used) {
             return self.shared.poison("cut a segment", &error);
         }
+        if active.facts.end == active.segment.first {
+            // The next segment has the same name and replaces the file.
+            held(&self.shared.book).segments.pop_back();
+            return Refusal::Full(full.to_string());
+        }
         if let Err(error) = self.finish(&Active { size: active.facts.used, ..active }) {
             return self.shared.poison("seal a segment", &error);
         }

@@ -1,0 +1,126 @@
+//! Full and broken disks, at every operation of a short life.
+
+use siemgate::core::event::Position;
+use siemgate::core::log::sim::{Fault, SimDisk, Trouble};
+use siemgate::core::log::{End, FilesLog, Item, Log, Options, Refusal, Start};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::log_common::{ALL, body, draft, open, run, small, whole};
+
+type Stored = BTreeMap<u64, bytes::Bytes>;
+
+fn options() -> Options {
+    Options { segment_bytes: 24 << 10, max_bytes: 96 << 10, ..small() }
+}
+
+/// Append, deliver and flush; returns what was answered well, and every refusal.
+async fn life(log: &FilesLog, stored: &mut Stored) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let Ok(mut reader) = log.open("soc", Start::Oldest).await else { return refusals };
+    for nth in 0..24 {
+        let group: Vec<_> = (0..1 + nth % 3).map(|at| draft(body(nth * 7 + at, 1_500))).collect();
+        let bodies: Vec<_> = group.iter().map(|draft| draft.body.clone()).collect();
+        match log.append(group).await {
+            Ok(range) => stored.extend((range.start.0..).zip(bodies)),
+            Err(refusal) => refusals.push(refusal),
+        }
+        if nth % 3 == 2 && reader.standing().next < log.stats().head.next {
+            for item in reader.next(ALL).await.unwrap().items {
+                if let Item::Event(event) = item {
+                    reader.done(event.position, End::Delivered);
+                }
+            }
+            let _ = reader.flush().await;
+        }
+    }
+    refusals
+}
+
+async fn all_there(log: &FilesLog, stored: &Stored) {
+    let whole = whole(log, ALL).await;
+    for (at, body) in stored.range(log.stats().oldest.0..) {
+        let event = whole.events.get(at).unwrap_or_else(|| panic!("{at} is lost"));
+        assert!(event.body == *body, "{at} has changed");
+    }
+    assert!(whole.events.keys().all(|at| stored.contains_key(at)), "a refused event is stored");
+}
+
+fn operations() -> u64 {
+    let disk = SimDisk::new();
+    let (log, _) = open(&disk, options());
+    assert!(run(life(&log, &mut Stored::new())).is_empty());
+    disk.operations()
+}
+
+#[test]
+fn a_full_disk_refuses_loses_nothing_and_accepts_again() {
+    for at in 0..operations() {
+        for sticky in [false, true] {
+            let disk = SimDisk::new();
+            disk.fail(Some(Fault { at, trouble: Trouble::Full, sticky }));
+            let (log, _) = open(&disk, options());
+            let mut stored = Stored::new();
+            let refusals = run(life(&log, &mut stored));
+            let full = |refusal: &Refusal| matches!(refusal, Refusal::Full(_));
+            assert!(refusals.iter().all(full), "at {at}: {refusals:?}");
+            disk.fail(None);
+            assert!(!log.stats().poisoned, "at {at}");
+            run(async {
+                let range = log.append(vec![draft("again")]).await.unwrap();
+                stored.insert(range.start.0, "again".into());
+                all_there(&log, &stored).await;
+            });
+            drop(log);
+            disk.power_cut(&mut fastrand::Rng::with_seed(at));
+            let (log, _) = open(&disk, options());
+            run(all_there(&log, &stored));
+        }
+    }
+}
+
+#[test]
+fn a_broken_disk_poisons_until_a_restart_recovers_all() {
+    for at in 0..operations() {
+        for sticky in [false, true] {
+            let disk = SimDisk::new();
+            let opened = FilesLog::open(Arc::new(disk.clone()), options());
+            let (log, _) = opened.unwrap();
+            disk.fail(Some(Fault { at: at.max(disk.operations()), trouble: Trouble::Broken, sticky }));
+            let mut stored = Stored::new();
+            let refusals = run(life(&log, &mut stored));
+            let poisoned = |refusal: &Refusal| matches!(refusal, Refusal::Poisoned(_));
+            assert!(refusals.iter().all(poisoned), "at {at}: {refusals:?}");
+            if let Some(Refusal::Poisoned(_)) = refusals.first() {
+                assert!(log.stats().poisoned);
+                disk.fail(None);
+                let again = run(log.append(vec![draft("no")]));
+                assert!(matches!(again, Err(Refusal::Poisoned(_))), "a failed sync is not retried");
+                // Reading goes on.
+                run(all_there(&log, &stored));
+            }
+            drop(log);
+            disk.power_cut(&mut fastrand::Rng::with_seed(at));
+            let (log, _) = open(&disk, options());
+            run(async {
+                let whole = whole(&*log, ALL).await;
+                for (at, body) in stored.range(log.stats().oldest.0..) {
+                    assert!(whole.events.get(at).is_some_and(|event| event.body == *body), "{at}");
+                }
+                log.append(vec![draft("again")]).await.unwrap();
+            });
+        }
+    }
+}
+
+#[test]
+fn an_answer_waits_for_the_sync() {
+    let disk = SimDisk::new();
+    let (log, _) = open(&disk, Options { segment_bytes: 1 << 20, ..small() });
+    run(log.append(vec![draft("first")])).unwrap();
+    for nth in 1..20 {
+        let before = disk.syncs();
+        let range = run(log.append(vec![draft("x")])).unwrap();
+        assert_eq!((range.start, disk.syncs()), (Position(nth), before + 1));
+    }
+}
