@@ -11,9 +11,7 @@ use siemgate::core::Timestamp;
 use siemgate::core::event::{Draft, Event, EventId, Position};
 use siemgate::core::finding::{Finding, Severity};
 use siemgate::core::log::sim::SimDisk;
-use siemgate::core::log::{
-    FilesLog, Item, Limit, Log, Loss, Options, RecoveryReport, WhenFull,
-};
+use siemgate::core::log::{FilesLog, Item, Limit, Log, Loss, Options, RecoveryReport, WhenFull};
 
 pub const ALL: Limit = Limit { events: usize::MAX, bytes: usize::MAX };
 

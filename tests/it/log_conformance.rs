@@ -84,7 +84,10 @@ async fn keeps_order_bytes_and_positions(log: Arc<dyn Log>) {
     for (event, (id, received, body)) in whole.events.values().zip(told) {
         assert_eq!((event.id, &event.body), (id, &body));
         assert_eq!(event.received.as_microsecond(), received.as_microsecond());
-        assert_eq!((&*event.source, event.key, &event.note[..]), ("test", Some([7; 16]), &b"{}"[..]));
+        assert_eq!(
+            (&*event.source, event.key, &event.note[..]),
+            ("test", Some([7; 16]), &b"{}"[..])
+        );
     }
 }
 

@@ -61,11 +61,14 @@ impl Shared {
             cursor.expire_below(oldest);
         }
         self.changed();
-        // Best effort: without it a crash shows these positions again, or calls them damaged.
-        let _ = self.save();
-        self.release(&segment, unlink)?;
+        // Best effort: on a full disk only the removal makes room to store it. A crash in between
+        // takes these positions for damaged ones.
+        let stored = self.save();
+        self.release(&segment, unlink || stored.is_err())?;
         self.drop_aside(oldest)?;
-        self.disk.sync_dir()
+        self.disk.sync_dir()?;
+        let _ = self.save();
+        Ok(())
     }
 
     fn unlist_oldest(&self) -> Option<(Arc<Segment>, Position)> {
