@@ -133,3 +133,27 @@ fn an_answer_waits_for_the_sync() {
         assert_eq!((range.start, disk.syncs()), (Position(nth), before + 1));
     }
 }
+
+#[test]
+fn a_group_that_was_refused_half_written_never_comes_back() {
+    for seed in 0..60 {
+        let disk = SimDisk::new();
+        let (log, _) = open(&disk, small());
+        let before = if seed % 2 == 0 { 0 } else { 1 };
+        run(async {
+            for _ in 0..before {
+                log.append(vec![draft("before")]).await.unwrap();
+            }
+            // Without a segment, making one comes first: three operations to its first write.
+            let at = disk.operations() + if before == 0 { 4 } else { 0 };
+            disk.fail(Some(Fault { at, trouble: Trouble::Full, sticky: true }));
+            let appends = (0..40).map(|nth| log.append(vec![draft(body(nth, 50))]));
+            let answers = futures_util::future::join_all(appends).await;
+            assert!(answers.iter().all(|answer| matches!(answer, Err(Refusal::Full(_)))));
+        });
+        drop(log);
+        disk.power_cut(&mut fastrand::Rng::with_seed(seed));
+        let (log, _) = open(&disk, small());
+        assert_eq!(run(whole(&*log, ALL)).events.len(), before);
+    }
+}
