@@ -199,5 +199,6 @@ fn decode_time() {
     for _ in 0..100_000 {
         std::hint::black_box(source.decode(std::hint::black_box(body.as_bytes())));
     }
+    #[allow(clippy::disallowed_macros)] // a measurement, ignored by default
     println!("{} bytes: {:?} each", body.len(), started.elapsed() / 100_000);
 }
