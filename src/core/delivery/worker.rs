@@ -9,7 +9,6 @@ mod intake;
 mod launch;
 mod verdict;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,22 +18,18 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{
-    BatchLimits, Hold, Item, ODD_AFTER, Origin, Others, Queue, Ready, Streak, Suspicion,
-};
+use super::batch::{BatchLimits, Hold, Item, ODD_AFTER, Origin, Others, Queue, Suspicion};
 use super::journal::Journal;
-use super::pace::{Pace, PaceSettings, Permit};
+use super::pace::{Pace, PaceSettings};
 use super::settle::Books;
 use super::suspects::Suspects;
 use super::{Extra, Line};
 use crate::core::Timestamp;
 use crate::core::config::DeliverySettings;
-use crate::core::event::{Event, Position};
-use crate::core::finding::Severity;
-use crate::core::log::{End, Head, Item as Step, Limit, Page, Reader};
+use crate::core::event::Position;
+use crate::core::log::{Head, Limit, Reader};
 use crate::core::metrics::Vitals;
-use crate::core::route::RouteId;
-use crate::core::sink::{Cause, Fault, Limits, Outcome, Piece, Probe, Reply, Sink};
+use crate::core::sink::{Cause, Fault, Limits, Outcome, Probe, Reply, Sink};
 
 /// Events a worker holds at most, waiting or in flight.
 const WINDOW_EVENTS: usize = 2_000;
@@ -91,6 +86,8 @@ pub(super) struct Worker {
     /// Parked because everything was refused.
     refusing: bool,
     seq: u64,
+    /// The log could not be read: not again before this.
+    read_from: Option<Instant>,
     draining: bool,
 }
 
@@ -184,6 +181,7 @@ impl Worker {
             others: Others::default(),
             refusing: false,
             seq: 0,
+            read_from: None,
             draining: false,
         }
     }
@@ -217,8 +215,10 @@ impl Worker {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.queue.len() + self.flying.events < WINDOW_EVENTS
+    fn has_room(&mut self) -> bool {
+        self.read_from = self.read_from.filter(|at| *at > Instant::now());
+        self.read_from.is_none()
+            && self.queue.len() + self.flying.events < WINDOW_EVENTS
             && self.queue.bytes() + self.flying.bytes < self.window_bytes
     }
 

@@ -3,15 +3,30 @@
 //! Guarantees: what no route gives to this sink is settled as filtered at once; what cannot be
 //! shaped or encoded is dead-lettered, never sent in another form.
 
-use super::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::Extra;
+use super::super::batch::{Hold, Item, Origin, Streak};
+use super::Worker;
+use crate::core::event::Event;
+use crate::core::log::{End, Item as Step, LogError, Loss, Page};
+use crate::core::route::RouteId;
+use crate::core::route::Shaped;
+use crate::core::sink::Piece;
+
+/// How long a worker that could not read the log waits, while what it holds goes on.
+const REREAD: Duration = Duration::from_secs(1);
 
 impl Worker {
-    pub(super) async fn take_page(&mut self, page: Result<Page, crate::core::log::LogError>) {
+    pub(super) async fn take_page(&mut self, page: Result<Page, LogError>) {
         let page = match page {
             Ok(page) => page,
             Err(error) => {
                 tracing::error!(sink = %self.books.sink, %error, "cannot read the log; trying again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                self.read_from = Some(Instant::now() + REREAD);
                 return;
             }
         };
@@ -28,8 +43,8 @@ impl Worker {
                 Step::Gap { positions, loss } => {
                     let count = positions.end.since(positions.start);
                     let end = match loss {
-                        crate::core::log::Loss::Expired => End::Expired,
-                        crate::core::log::Loss::Damaged => End::Damaged,
+                        Loss::Expired => End::Expired,
+                        Loss::Damaged => End::Damaged,
                     };
                     self.books.metrics.settled(end, count);
                     tracing::error!(sink = %self.books.sink, from = positions.start.0, count, reason = end.as_str(), "events of the log are gone");
@@ -62,11 +77,7 @@ impl Worker {
             Ok((shaped, bytes)) => (shaped, bytes, None),
             Err(fault) => {
                 let body = event.body.clone();
-                (
-                    crate::core::route::Shaped { event: event.clone(), body: body.clone() },
-                    body,
-                    Some(fault),
-                )
+                (Shaped { event: event.clone(), body: body.clone() }, body, Some(fault))
             }
         };
         self.seq += 1;

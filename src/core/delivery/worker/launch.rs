@@ -3,7 +3,17 @@
 //! Guarantees: nothing leaves that `Pace` does not permit; an attempt always comes back, with a
 //! timeout or a panic read as a fault.
 
-use super::*;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::future::FutureExt;
+use tokio::time::Instant;
+
+use super::super::batch::{BatchLimits, Ready};
+use super::super::pace::Permit;
+use super::{CONDEMNED_FOR, Landed, Way, Worker};
+use crate::core::finding::Severity;
+use crate::core::sink::{Cause, Fault, Outcome, Piece};
 
 impl Worker {
     /// Send what may be sent, and say when to look again.
@@ -44,7 +54,11 @@ impl Worker {
             .map(|_| Instant::now() + Duration::from_secs(1));
         // Never at once: what could be done now has been done.
         let soonest = Instant::now() + Duration::from_millis(5);
-        [at, suspects, condemned, aging].into_iter().flatten().min().map(|at| at.max(soonest))
+        [at, suspects, condemned, aging, self.read_from]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.max(soonest))
     }
 
     pub(super) fn send_suspects(&mut self, now: Instant) -> bool {

@@ -3,7 +3,13 @@
 //! Guarantees: an event is dead-lettered only when something else was accepted meanwhile (or these
 //! settings have worked before): a wrong setting or an outage condemns nothing.
 
-use super::*;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::batch::{BatchLimits, Hold, Item, Streak, Suspicion};
+use super::{CONDEMNED_FOR, REFUSED_IN_A_ROW, STRIKES_DOWN, STRIKES_SETUP, Way, Worker};
+use crate::core::sink::{Cause, Fault, Probe};
 
 impl Worker {
     /// The destination judged the bytes themselves, so it is there and lets us in.
