@@ -73,6 +73,7 @@ const MOST_EVENTS: usize = 1_000;
 const MOST_BYTES: u64 = 16 << 20;
 
 struct Taegis {
+    section: String,
     url: Address,
     headers: HeaderMap,
     lines: bool,
@@ -96,7 +97,7 @@ fn build(section: &Section) -> Result<Built, Problems> {
     let client = Http::build(section, "key", &settings.connection, &settings.url, &[&settings.key]);
     match (authorization, client) {
         (Ok(authorization), Ok(client)) if problems.is_empty() => {
-            Ok(built(settings, authorization, client))
+            Ok(built(section, settings, authorization, client))
         }
         (authorization, client) => {
             problems.extend(authorization.err().into_iter().chain(client.err()).flatten());
@@ -105,14 +106,15 @@ fn build(section: &Section) -> Result<Built, Problems> {
     }
 }
 
-fn built(settings: Settings, authorization: HeaderValue, client: Http) -> Built {
+fn built(section: &Section, settings: Settings, authorization: HeaderValue, client: Http) -> Built {
     let headers = HeaderMap::from_iter([
         (AUTHORIZATION, authorization),
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
     ]);
     let event_bytes = usize::try_from(settings.event_bytes.0).unwrap_or(usize::MAX);
     let lines = settings.batch_events > 1;
-    let taegis = Taegis { url: settings.url, headers, lines, event_bytes };
+    let taegis =
+        Taegis { section: section.key.clone(), url: settings.url, headers, lines, event_bytes };
     // The unverified limit is one of the request, so a batch has no more room than an event.
     let limits = Limits {
         event_bytes,
@@ -159,8 +161,9 @@ impl HttpApi for Taegis {
             Err(_) if text.trim().is_empty() => None,
             Err(_) => {
                 let note = format!(
-                    "{}: the reply is not JSON, so something else than Taegis answered (a proxy, a portal); check url and proxy",
-                    answer.status
+                    "{}: the reply is not JSON, so something else than Taegis answered (a proxy, a portal); check {section}.url and {section}.proxy",
+                    answer.status,
+                    section = self.section
                 );
                 return Outcome::Failed(Fault::new(Cause::Setup, note).with_reply(reply));
             }

@@ -139,6 +139,13 @@ async fn moved_deleted_and_emptied_files_are_noticed() {
     fs::rename(&path, dir.path().join("events-0.moved")).unwrap();
     count_to(&built, 1..2).await;
     assert_eq!(numbers(dir.path()), [0, 1]);
+    // As logrotate's `create` does: another file under the same name.
+    fs::rename(&path, dir.path().join("events-1.moved")).unwrap();
+    fs::write(&path, "").unwrap();
+    count_to(&built, 2..3).await;
+    assert_eq!(lines(&fs::read(&path).unwrap()).len(), 1);
+    assert_eq!(numbers(dir.path()), [0, 1, 2]);
+    fs::remove_file(dir.path().join("events-1.moved")).unwrap();
     fs::remove_file(&path).unwrap();
     count_to(&built, 2..3).await;
     fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();

@@ -67,7 +67,8 @@ async fn replies_are_judged_by_their_count() {
     for page in ["<html>Sign in</html>", "OK", "<?xml version='1.0'?><ok/>", "{\"successCount\":1"]
     {
         peer.always(Answer::ok(page));
-        failed(send(&built, &["{}"]).await, Cause::Setup);
+        let fault = failed(send(&built, &["{}"]).await, Cause::Setup);
+        assert!(fault.note.contains("sinks.sophos.url"), "{fault:?}");
     }
 }
 
