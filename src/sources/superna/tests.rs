@@ -188,6 +188,7 @@ proptest! {
 }
 
 /// Run with `cargo test --release -- --ignored --nocapture decode_time`.
+#[allow(clippy::disallowed_macros)] // a measurement, not a check
 #[test]
 #[ignore = "a measurement"]
 fn decode_time() {
@@ -199,6 +200,5 @@ fn decode_time() {
     for _ in 0..100_000 {
         std::hint::black_box(source.decode(std::hint::black_box(body.as_bytes())));
     }
-    #[allow(clippy::disallowed_macros)] // a measurement, ignored by default
     println!("{} bytes: {:?} each", body.len(), started.elapsed() / 100_000);
 }
