@@ -51,9 +51,10 @@ struct Settings {
     /// Raise it only after a trial with your tenant: Taegis documents single events.
     #[serde(default = "one")]
     batch_events: usize,
-    /// Largest request body. A larger event is not shortened but becomes a dead letter: Taegis
-    /// recognises only the original.
-    #[serde(default = "small")]
+    /// Largest event that is tried. A larger one is not shortened but becomes a dead letter: Taegis
+    /// recognises only the original. Its own limit is not documented, so the default leaves the
+    /// decision to its reply.
+    #[serde(default = "most")]
     event_bytes: ByteSize,
     #[serde(flatten)]
     connection: Connection,
@@ -63,14 +64,16 @@ fn one() -> usize {
     1
 }
 
-fn small() -> ByteSize {
-    ByteSize(256 << 10)
+fn most() -> ByteSize {
+    ByteSize(MOST_BYTES)
 }
 
 /// Most events that a request may be configured to carry.
 const MOST_EVENTS: usize = 1_000;
-/// Largest request body that may be configured.
+/// Largest event that may be configured; as large as the door takes unless told otherwise.
 const MOST_BYTES: u64 = 16 << 20;
+/// Largest batch: the documents speak of single messages, so several together stay small.
+const BATCH_BYTES: usize = 256 << 10;
 
 struct Taegis {
     section: String,
@@ -115,11 +118,10 @@ fn built(section: &Section, settings: Settings, authorization: HeaderValue, clie
     let lines = settings.batch_events > 1;
     let taegis =
         Taegis { section: section.key.clone(), url: settings.url, headers, lines, event_bytes };
-    // The unverified limit is one of the request, so a batch has no more room than an event.
     let limits = Limits {
         event_bytes,
         batch_events: settings.batch_events,
-        batch_bytes: event_bytes,
+        batch_bytes: event_bytes.min(BATCH_BYTES),
         in_flight: 4,
         ordered: false,
     };
