@@ -1,0 +1,40 @@
+# The everyday commands. Every variable can be overridden: make run CONFIG=/etc/siemgate/config.d
+
+CARGO   ?= cargo
+PROFILE ?= ci
+CONFIG  ?= config.d
+TARGET  ?= $(or $(CARGO_TARGET_DIR),target)
+SIEMGATE ?= $(TARGET)/$(PROFILE)/siemgate
+# Where the printed example posts to; `server.listen` of CONFIG decides where the gateway listens.
+URL     ?= http://localhost:5000/webhook
+SAMPLE  ?= tests/fixtures/superna-critical-locked-out.json
+# Passed to cargo test, such as ARGS="--test it routes".
+ARGS    ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test setup lint docs
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+build: ## Build the gateway, optimised.
+	$(CARGO) build --locked --profile $(PROFILE) --target-dir $(TARGET)
+
+run: build ## Build, then start on CONFIG (config.d); data goes to ./data.
+	@printf '\nTo try it, in another terminal:\n\n'
+	@printf "  curl -sS '%s?wait=5s' -H 'Content-Type: application/json' --data-binary @%s\n" '$(URL)' '$(SAMPLE)'
+	@printf '\nor, with a fresh event every time:\n\n  %s --config %s send --wait\n\nCtrl-C stops it.\n\n' '$(SIEMGATE)' '$(CONFIG)'
+	@exec $(SIEMGATE) --config $(CONFIG) run
+
+setup: ## Install what the tests need (apt; root or sudo).
+	@tests/setup.sh
+
+test: setup ## Install what the tests need, then run all of them.
+	$(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) $(ARGS)
+
+lint: ## Check formatting and lints.
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --profile $(PROFILE) --all-targets --target-dir $(TARGET) -- -D warnings
+
+docs: ## Write docs/configuration.md anew from the settings' comments.
+	UPDATE_DOCS=1 $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it reference
