@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 #![allow(clippy::disallowed_macros)]
 
+mod house;
 mod log_common;
 mod log_conformance;
 mod log_damage;
@@ -11,6 +12,7 @@ mod log_faults;
 mod log_limits;
 mod log_sim;
 mod peer;
+mod reference;
 mod routes;
 mod scripted;
 mod sinks;
