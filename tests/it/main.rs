@@ -4,7 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 #![allow(clippy::disallowed_macros)]
 
+mod gateway;
+mod guide;
 mod house;
+mod ingress_bodies;
+mod ingress_doors;
+mod ingress_duplicates;
 mod log_common;
 mod log_conformance;
 mod log_damage;
@@ -12,6 +17,7 @@ mod log_faults;
 mod log_limits;
 mod log_sim;
 mod peer;
+mod quarantine;
 mod reference;
 mod routes;
 mod scripted;
@@ -21,4 +27,5 @@ mod sinks_file;
 mod sinks_taegis;
 mod sinks_tls;
 mod sources;
+mod wire;
 mod worker;
