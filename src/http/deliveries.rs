@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::core::delivery::{Engine, Receipt, Receipts};
-use crate::core::event::EventId;
+use crate::core::event::{Event, EventId};
 use crate::core::log::End;
 use crate::core::route::Choice;
 
@@ -72,12 +72,13 @@ impl DeliveryView {
     }
 }
 
-/// Whether every sink of `choice` has settled `id`.
-pub fn settled(receipts: &Receipts, id: EventId, choice: &Choice) -> bool {
+/// Whether every sink of `choice` has settled `id`; those in `past` did so before the last start.
+pub fn settled(receipts: &Receipts, id: EventId, choice: &Choice, past: &[Arc<str>]) -> bool {
     let known = receipts.of(id);
-    choice
-        .sinks()
-        .all(|sink| known.iter().any(|(name, receipt)| name == sink && receipt.end.is_some()))
+    choice.sinks().all(|sink| {
+        past.contains(sink)
+            || known.iter().any(|(name, receipt)| name == sink && receipt.end.is_some())
+    })
 }
 
 /// How the event `id` with this routing answer stands.
@@ -94,17 +95,30 @@ pub fn of(receipts: &Receipts, id: EventId, choice: &Choice) -> Vec<DeliveryView
 pub async fn of_stored(engine: &Engine, id: EventId) -> Vec<DeliveryView> {
     let Ok(Some(event)) = engine.log.find(id).await else { return Vec::new() };
     let choice = engine.rules.load().select.choose(&event);
-    let standings = engine.log.stats().deliveries;
+    let past = passed(engine, &event, &choice);
     let mut views = of(&engine.receipts, id, &choice);
     for view in views.iter_mut().filter(|view| view.state == "pending" && view.attempts.is_none()) {
-        let passed = |(name, standing): &(String, crate::core::log::Standing)| {
-            **name == *view.sink
-                && event.position < standing.mark
-                && event.position >= standing.start
-        };
-        if standings.iter().any(passed) {
+        if past.contains(&view.sink) {
             view.state = "settled";
         }
     }
     views
+}
+
+/// The sinks of `choice` that are past the event `id`, which may be from before the last start.
+pub async fn past(engine: &Engine, id: EventId, choice: &Choice) -> Vec<Arc<str>> {
+    match engine.log.find(id).await {
+        Ok(Some(event)) => passed(engine, &event, choice),
+        _ => Vec::new(),
+    }
+}
+
+fn passed(engine: &Engine, event: &Event, choice: &Choice) -> Vec<Arc<str>> {
+    let standings = engine.log.stats().deliveries;
+    let is_past = |sink: &&Arc<str>| {
+        standings.iter().any(|(name, standing)| {
+            **name == ***sink && (standing.start..standing.mark).contains(&event.position)
+        })
+    };
+    choice.sinks().filter(is_past).cloned().collect()
 }

@@ -182,6 +182,19 @@ impl Ingress {
         }
     }
 
+    /// For each arrival the sinks that had settled it before: receipts do not survive a restart,
+    /// so nobody would tell those who wait for a duplicate.
+    async fn past(&self, arrivals: &[Arrival]) -> Vec<Vec<Arc<str>>> {
+        let mut past = Vec::with_capacity(arrivals.len());
+        for arrival in arrivals {
+            past.push(match arrival.repeats {
+                Some(first) => deliveries::past(&self.engine, first, &arrival.choice).await,
+                None => Vec::new(),
+            });
+        }
+        past
+    }
+
     async fn answer(
         &self,
         arrivals: Vec<Arrival>,
@@ -191,8 +204,11 @@ impl Ingress {
         let mut note = wait.note;
         let settled = match (wait.limit, watch) {
             (Some(limit), Some(watch)) => {
+                let past = self.past(&arrivals).await;
                 let all = |receipts: &Receipts| {
-                    arrivals.iter().all(|a| deliveries::settled(receipts, a.stored_as(), &a.choice))
+                    arrivals.iter().zip(&past).all(|(arrival, past)| {
+                        deliveries::settled(receipts, arrival.stored_as(), &arrival.choice, past)
+                    })
                 };
                 Some(tokio::time::timeout(limit, watch.until(all)).await.is_ok())
             }

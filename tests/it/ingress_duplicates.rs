@@ -69,6 +69,7 @@ async fn duplicates_are_known_after_a_restart_and_after_a_kill() {
     gateway.launch().await;
     let again = gateway.post("/webhook/superna?wait=30s", BODY).await;
     assert_eq!(again.json()["events"][0]["duplicate_of"], first.as_str(), "{again:?}");
+    assert_eq!(again.json()["settled"], true, "nobody waits for what happened before: {again:?}");
     gateway.finish().await;
 }
 
