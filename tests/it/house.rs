@@ -240,26 +240,64 @@ fn the_shipped_configuration_is_accepted() {
     }
 }
 
-/// What the documents name in this tree exists: links, and paths in `code`.
+/// What the documents name in this tree exists: links, and paths in `code`. A bare `file.rs` stands
+/// in the folder of the path before it on its line.
 #[test]
 fn documents_name_only_what_exists() {
-    let folders = ["src/", "tests/", "docs/", "config.d/", "dashboards/", "packaging/", ".ci/"];
+    let folders = ["src/", "tests/", "docs/", "dashboards/", "packaging/", ".ci/"];
     let mut broken = Vec::new();
-    let documents = ["README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG", "docs/configuration"];
+    let documents = ["README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG", "dashboards/README"];
     for document in documents.map(|name| root().join(format!("{name}.md"))) {
         let text = fs::read_to_string(&document).unwrap();
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        let local = links.filter(|link| !link.contains("://") && !link.starts_with('#'));
-        let local = local.map(|link| document.with_file_name(link.split('#').next().unwrap()));
-        let code = text.split('`').skip(1).step_by(2);
-        let paths = code.filter(|path| folders.iter().any(|folder| path.starts_with(folder)));
-        // A pattern or a place to fill in is no path.
-        let paths = paths.filter(|path| !path.contains(['*', ' ', '<', '\n', '…', '{']));
-        for path in local.chain(paths.map(|path| root().join(path))) {
-            if !path.exists() {
-                let document = document.strip_prefix(root()).unwrap().display();
-                broken.push(format!("{document}: {} does not exist", path.display()));
+        for (number, line) in text.lines().enumerate() {
+            let links = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            let local = links.filter(|link| !link.contains("://") && !link.starts_with('#'));
+            let mut named: Vec<PathBuf> = local
+                .map(|link| document.with_file_name(link.split('#').next().unwrap()))
+                .collect();
+            let mut folder = root().to_owned();
+            // A pattern or a place to fill in is no path.
+            let is_path = |path: &&str| !path.contains(['*', ' ', '<', '…', '{']);
+            let code = line.split('`').skip(1).step_by(2).filter(is_path);
+            for path in code.filter(|path| !path.contains("NAME")) {
+                if folders.iter().any(|folder| path.starts_with(folder)) {
+                    let path = root().join(path);
+                    folder = if path.is_dir() { path.clone() } else { path.with_file_name("") };
+                    named.push(path);
+                } else if path.ends_with(".rs") && folder != root() {
+                    named.push(folder.join(path));
+                }
             }
+            for path in named.iter().filter(|path| !path.exists()) {
+                let document = document.strip_prefix(root()).unwrap().display();
+                let path = path.display();
+                broken.push(format!("{document}:{}: {path} does not exist", number + 1));
+            }
+        }
+    }
+    none(broken);
+}
+
+/// Whoever opens the map finds every folder of src/, and every file of those it lists.
+#[test]
+fn the_map_is_complete() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (_, map) = text.split_once("## The map").unwrap();
+    let map = map.split("\n## ").next().unwrap();
+    let named: Vec<&str> = map.split('`').skip(1).step_by(2).collect();
+    let is_named = |path: &str| named.contains(&path);
+    let mut broken = Vec::new();
+    for (file, ..) in sources() {
+        let path = format!("src/{file}");
+        let name = path.rsplit('/').next().unwrap();
+        let mut above = path.rmatch_indices('/').map(|(at, _)| &path[..at]);
+        // The folders right below src/ are headings; those below them may stand for their files.
+        let stands_for_all = |folder: &str| {
+            is_named(folder) && (folder.matches('/').count() > 1 || name == "mod.rs")
+        };
+        let in_whole_folder = above.any(stands_for_all);
+        if !is_named(&path) && !is_named(name) && !in_whole_folder {
+            broken.push(format!("{path} is not on the map in ARCHITECTURE.md"));
         }
     }
     none(broken);
