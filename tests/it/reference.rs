@@ -23,8 +23,9 @@ siemgate reads every `*.toml` of its configuration folder (`config.d`, or `--con
 environment variables: `SIEMGATE_LOG__KEEP=30d` sets `keep` in `[log]`. `SIEMGATE_LOG_LEVEL` is not
 a setting: it filters the journal (`info`, `debug`, …).
 
-`siemgate check` reads everything, reports every problem with its file and line, and touches
-nothing. An unknown key is an error.
+`siemgate check` reads everything, reports the problems of all sections together, each with its file
+and line (of several bad values in one table the first), and touches nothing. An unknown key is an
+error.
 
 Values:
 
