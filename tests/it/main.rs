@@ -4,9 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 #![allow(clippy::disallowed_macros)]
 
+mod crash;
+mod dead_letters;
+mod drain;
 mod gateway;
 mod guide;
 mod house;
+mod incident_order;
 mod ingress_bodies;
 mod ingress_doors;
 mod ingress_duplicates;
@@ -16,7 +20,11 @@ mod log_damage;
 mod log_faults;
 mod log_limits;
 mod log_sim;
+mod observed;
+mod outages;
 mod peer;
+mod poison;
+mod products;
 mod quarantine;
 mod reference;
 mod routes;

@@ -46,6 +46,19 @@ pub async fn post(gateway: &Gateway, numbers: std::ops::Range<usize>) {
     assert_eq!(ids.len(), numbers.len());
 }
 
+/// Wait until so many events are dead letters of `out`. A refused event is buried only when another
+/// one is accepted after it, so good ones are sent until that has happened.
+pub async fn until_dead(gateway: &Gateway, count: u64) {
+    let mut number = 1_000_000;
+    until("the dead letters are written", async || {
+        number += 1;
+        post(gateway, number..number + 1).await;
+        (gateway.settled("out", "dead").await >= count).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.settled("out", "dead").await, count);
+}
+
 /// Everything that came to the peer, without repetitions, in the order of the numbers.
 fn distinct(peer: &Peer) -> Vec<String> {
     let posted = peer.requests().into_iter().filter(|request| request.method == "POST");
