@@ -293,6 +293,7 @@ fn sink_of(name: Arc<str>, mut section: Section) -> Result<SinkPlan, Problems> {
     })?;
     let delivery = section.take("delivery").and_then(|section| section.read::<DeliverySettings>());
     let start = start_of(&mut section);
+    let section = section.beside(["type", "delivery", "start"]);
     let built = (kind.build)(&section);
     let ((delivery, start), built) = both(both(delivery, start), built)?;
     Ok(SinkPlan { name, kind, built, delivery, start })

@@ -17,12 +17,22 @@ pub struct Section {
     pub key: String,
     /// Its values, merged over all layers.
     pub table: Map<String, Value>,
+    /// Keys that other readers of the same table take: not known here, but what a misspelt key
+    /// may have been meant to be.
+    others: Vec<String>,
 }
 
 impl Section {
     /// A section called `key`.
     pub fn new(key: impl Into<String>, table: Map<String, Value>) -> Self {
-        Self { key: key.into(), table }
+        Self { key: key.into(), table, others: Vec::new() }
+    }
+
+    /// The same, with the names of keys that others have taken out of it.
+    #[must_use]
+    pub fn beside(mut self, others: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.others.extend(others.into_iter().map(Into::into));
+        self
     }
 
     /// Read into `T`, or say everything that is wrong.
@@ -31,6 +41,7 @@ impl Section {
         let value = Value::Object(self.table.clone());
         let mut problems = Problems::new();
         unknown_keys(&self.key, &value, &schema, &schema, &mut problems);
+        self.look_beside(&mut problems);
         match serde_path_to_error::deserialize::<_, T>(value) {
             Ok(read) if problems.is_empty() => Ok(read),
             Ok(_) => Err(problems),
@@ -40,6 +51,17 @@ impl Section {
                     problems.push(self.bad_value(&error));
                 }
                 Err(problems)
+            }
+        }
+    }
+
+    /// Better advice for a key that is nearer to one of another reader of this table.
+    fn look_beside(&self, problems: &mut Problems) {
+        for problem in problems {
+            let name = problem.key.strip_prefix(&self.key).and_then(|rest| rest.strip_prefix('.'));
+            let near = name.and_then(|name| nearest(name, self.others.iter().map(String::as_str)));
+            if let Some(near) = near.filter(|_| !problem.help.starts_with("did you mean")) {
+                problem.help = format!("did you mean `{near}`?");
             }
         }
     }
@@ -67,7 +89,9 @@ impl Section {
         let known = schema.get("properties").and_then(Value::as_object);
         let is_known = |name: &String| known.is_some_and(|known| known.contains_key(name));
         let (taken, rest) = self.table.into_iter().partition(|(name, _)| is_known(name));
-        (Section::new(self.key.clone(), taken), Section::new(self.key, rest))
+        let others = known.into_iter().flat_map(|known| known.keys().cloned());
+        let rest = Section::new(self.key.clone(), rest).beside(others);
+        (Section::new(self.key, taken), rest)
     }
 
     /// Take the string `name` out; a problem when it is missing or something else.
@@ -207,6 +231,13 @@ mod tests {
         assert_eq!(text.len(), 2, "{text:?}");
         assert!(text[0].contains("sinks.x.adress") && text[0].contains("did you mean `address`?"));
         assert!(text[1].contains("sinks.x.inner.tiemout") && text[1].contains("`timeout`"));
+    }
+
+    #[test]
+    fn a_key_meant_for_another_reader_of_the_table_is_named() {
+        let own = section(json!({ "address": "a", "strat": "now" })).beside(["start"]);
+        let problems = own.read::<Outer>().unwrap_err();
+        assert!(problems[0].to_string().contains("did you mean `start`?"), "{problems:?}");
     }
 
     #[test]
