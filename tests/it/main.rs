@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 #![allow(clippy::disallowed_macros)]
 
+mod cli;
 mod crash;
 mod dead_letters;
 mod drain;
@@ -28,6 +29,7 @@ mod products;
 mod quarantine;
 mod reference;
 mod routes;
+mod scale;
 mod scripted;
 mod sinks;
 mod sinks_conformance;
