@@ -6,23 +6,32 @@
 //! no rule of its own.
 
 mod plan;
+mod reload;
 mod stores;
+mod watch;
+mod workers;
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
 use actix_web::web::Data;
 use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use plan::{Plan, SinkPlan, SourcePlan};
+pub use reload::Change;
 
+use self::reload::{Current, Live};
+use self::workers::Workers;
 use crate::core::Timestamp;
-use crate::core::delivery::{Delivery, Engine, Extra, Receipts, Rules, Spec};
+use crate::core::config::Problem;
+use crate::core::delivery::{Delivery, Engine, Extra, Receipts, Rules};
 use crate::core::duplicates::Duplicates;
 use crate::core::event::Event;
 use crate::core::letters::Letters;
@@ -34,10 +43,6 @@ use crate::http::door::Doors;
 use crate::http::ingress::Ingress;
 use crate::{core, http};
 
-/// Encoded bytes in memory on their way out, over all sinks.
-const BYTES_OUT: usize = 64 << 20;
-/// A sink's share of these, at least and at most.
-const SHARE: (usize, usize) = (1 << 20, 8 << 20);
 /// How often the gateway looks whether its log has failed.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -65,40 +70,13 @@ pub enum AppError {
     Poisoned,
 }
 
-/// The workers by the names of their sinks.
-#[derive(Default)]
-struct Workers(RwLock<BTreeMap<Arc<str>, Delivery>>);
-
-impl Workers {
-    fn offer(&self, sink: &str, extra: Extra) -> Option<bool> {
-        let workers = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        workers.get(sink).map(|worker| worker.offer(extra))
-    }
-
-    fn add(&self, sink: Arc<str>, worker: Delivery) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(sink, worker);
-    }
-
-    fn each(&self, act: impl Fn(&Delivery)) {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().for_each(act);
-    }
-
-    fn all_finished(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().all(Delivery::is_finished)
-    }
-
-    fn take_all(&self) -> Vec<Delivery> {
-        let mut workers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *workers).into_values().collect()
-    }
-}
-
 /// A running gateway.
 pub struct Gateway {
     engine: Arc<Engine>,
     workers: Arc<Workers>,
     letters: Vec<Arc<dyn core::log::Log>>,
     servers: Vec<ServerHandle>,
+    reloading: JoinHandle<()>,
     draining: Arc<AtomicBool>,
     drain: Duration,
     /// Addresses that take webhooks.
@@ -109,7 +87,9 @@ pub struct Gateway {
 
 impl Gateway {
     /// Start everything of `plan`. On return webhooks are being accepted.
-    pub async fn start(plan: Plan) -> Result<Self, AppError> {
+    ///
+    /// `config` is the folder it was read from, for reloads.
+    pub async fn start(plan: Plan, config: PathBuf) -> Result<Self, AppError> {
         let started = Instant::now();
         // First the ports: a second gateway fails here, before it touches a log.
         let webhook = http::bind(plan.server.listen.as_slice())?;
@@ -132,7 +112,8 @@ impl Gateway {
         let rebuilt = duplicates.rebuild(&*engine.log, Timestamp::now()).await;
         rebuilt.map_err(|source| AppError::Log { what: "reading the newest events", source })?;
         let workers = Arc::new(Workers::default());
-        let Plan { server, sources, sinks, table, hash, .. } = plan;
+        let current = Mutex::new(Current::of(&plan));
+        let Plan { server, sources, sinks, hash, .. } = plan;
         start_workers(&engine, &workers, sinks).await?;
         let doors = Doors::new(sources.iter().map(|source| source.door.clone()).collect());
         let ingress = Data::new(Ingress {
@@ -141,12 +122,21 @@ impl Gateway {
             duplicates,
             quarantine: stores.quarantine.clone(),
             budget: Budget::new(server.bodies_in_flight.0),
-            settings: server.clone(),
-            spill: spill(workers.clone(), table),
+            settings: ArcSwap::from_pointee(server.clone()),
+            spill: spill(workers.clone(), engine.clone()),
         });
         let draining = Arc::new(AtomicBool::new(false));
         let (listen, admin_address) = (addresses(&webhook)?, admin[0].local_addr()?);
-        let side = admin_side(ingress.clone(), &workers, &engine, &draining, admin_address);
+        let live = Arc::new(Live {
+            config,
+            engine: engine.clone(),
+            workers: workers.clone(),
+            ingress: ingress.clone(),
+            draining: draining.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            current,
+        });
+        let side = admin_side(&live, admin_address);
         let servers =
             vec![http::admin(admin, side)?, http::webhooks(webhook, ingress, server.workers)?];
         let handles = servers.iter().map(actix_web::dev::Server::handle).collect();
@@ -155,6 +145,9 @@ impl Gateway {
             #[allow(clippy::disallowed_methods)]
             tokio::spawn(server);
         }
+        // Ends with the gateway, in `stop`.
+        #[allow(clippy::disallowed_methods)]
+        let reloading = tokio::spawn(watch::reload_when_asked(live));
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(listen = ?listen, admin = %admin_address, config = %hash, ms, "ready");
         let letters = vec![engine.dead.log().clone(), stores.quarantine.log().clone()];
@@ -163,6 +156,7 @@ impl Gateway {
             workers,
             letters,
             servers: handles,
+            reloading,
             draining,
             drain: server.drain.0,
             listen,
@@ -189,6 +183,7 @@ impl Gateway {
     pub async fn stop(self) {
         tracing::info!(limit = ?self.drain, "draining");
         self.draining.store(true, Ordering::Relaxed);
+        self.reloading.abort();
         let deadline = tokio::time::Instant::now() + self.drain;
         self.workers.each(Delivery::drain);
         while !self.workers.all_finished() && tokio::time::Instant::now() < deadline {
@@ -212,7 +207,7 @@ impl Gateway {
 fn announce(plan: &Plan, engine: &Engine) {
     plan.sources.iter().for_each(|source| engine.metrics.add_source(&source.name));
     plan.table.routes().for_each(|(route, _)| engine.metrics.add_route(route));
-    engine.metrics.configured(&plan.hash);
+    engine.metrics.configured(&plan.hash, Timestamp::now());
     for warning in &plan.warnings {
         tracing::warn!("configuration: {warning}");
     }
@@ -223,44 +218,27 @@ async fn start_workers(
     workers: &Workers,
     sinks: Vec<SinkPlan>,
 ) -> Result<(), AppError> {
-    let window_bytes = (BYTES_OUT / sinks.len().max(1)).clamp(SHARE.0, SHARE.1);
+    let count = sinks.len();
     for sink in sinks {
-        let spec = Spec {
-            name: sink.name.clone(),
-            sink: sink.built.sink,
-            limits: sink.built.limits,
-            settings: sink.delivery,
-            start: sink.start,
-            window_bytes,
-        };
-        let worker = Delivery::start(engine.clone(), spec).await;
-        workers.add(
-            sink.name,
-            worker.map_err(|source| AppError::Log { what: "opening a sink's cursor", source })?,
-        );
+        let name = sink.name.clone();
+        let worker = Delivery::start(engine.clone(), workers::spec(sink, count)).await;
+        let worker = worker.map_err(|source| AppError::Log { what: "opening a sink's cursor", source });
+        workers.add(name, worker?);
     }
     Ok(())
 }
 
 /// The way out for events that the log could not take: straight to the workers, from memory.
-fn spill(workers: Arc<Workers>, table: Arc<crate::routes::Table>) -> http::ingress::Spill {
-    use crate::core::route::Select;
+fn spill(workers: Arc<Workers>, engine: Arc<Engine>) -> http::ingress::Spill {
     Arc::new(move |event: Arc<Event>| {
-        let choice = table.choose(&event);
+        let choice = engine.rules.load().select.choose(&event);
         choice.sinks().fold(false, |any, sink| {
             any | workers.offer(sink, Extra::Spill(event.clone())).unwrap_or(false)
         })
     })
 }
 
-fn admin_side(
-    ingress: Data<Ingress>,
-    workers: &Arc<Workers>,
-    engine: &Arc<Engine>,
-    draining: &Arc<AtomicBool>,
-    address: SocketAddr,
-) -> Data<Admin> {
-    let (workers, engine, draining) = (workers.clone(), engine.clone(), draining.clone());
+fn admin_side(live: &Arc<Live>, address: SocketAddr) -> Data<Admin> {
     let port = address.port();
     let hosts = [
         address.to_string(),
@@ -268,15 +246,28 @@ fn admin_side(
         format!("127.0.0.1:{port}"),
         format!("[::1]:{port}"),
     ];
+    let (workers, state, reloads) = (live.workers.clone(), live.clone(), live.clone());
     Data::new(Admin {
-        ingress,
+        ingress: live.ingress.clone(),
         offer: Arc::new(move |sink, extra| workers.offer(sink, extra)),
         not_ready: Arc::new(move || {
-            if engine.log.stats().poisoned {
+            if state.engine.log.stats().poisoned {
                 Some("the log's disk failed".to_owned())
             } else {
-                draining.load(Ordering::Relaxed).then(|| "draining".to_owned())
+                state.draining.load(Ordering::Relaxed).then(|| "draining".to_owned())
             }
+        }),
+        reload: Arc::new(move || {
+            let live = reloads.clone();
+            // On the gateway's own runtime: what a reload starts must outlive this listener's.
+            #[allow(clippy::disallowed_methods)]
+            let reloading = live.runtime.clone().spawn(async move { live.reload().await });
+            Box::pin(async move {
+                let change = reloading.await.unwrap_or_else(|error| {
+                    Err(vec![Problem::new("", format!("the reload failed: {error}"))])
+                });
+                change.map(|change| serde_json::to_value(change).unwrap_or_default())
+            })
         }),
         hosts: hosts.into(),
     })

@@ -82,6 +82,8 @@ pub struct SinkPlan {
     pub delivery: DeliverySettings,
     /// Where it begins when it has no cursor.
     pub start: Start,
+    /// Changes when its section, a secret or a file it names changes.
+    pub fingerprint: [u8; 32],
 }
 
 /// Collects problems while reading goes on.
@@ -280,6 +282,7 @@ fn sinks_of(reading: &mut Reading, root: &mut Section) -> Named<SinkPlan> {
 }
 
 fn sink_of(name: Arc<str>, mut section: Section) -> Result<SinkPlan, Problems> {
+    let fingerprint = section.fingerprint();
     let key = section.key.clone();
     let kind = section.take_text("type").map_err(|problem| {
         vec![
@@ -296,7 +299,7 @@ fn sink_of(name: Arc<str>, mut section: Section) -> Result<SinkPlan, Problems> {
     let section = section.beside(["type", "delivery", "start"]);
     let built = (kind.build)(&section);
     let ((delivery, start), built) = both(both(delivery, start), built)?;
-    Ok(SinkPlan { name, kind, built, delivery, start })
+    Ok(SinkPlan { name, kind, built, delivery, start, fingerprint })
 }
 
 /// `start = "now" | "24h" | "oldest"`; an archive begins at the oldest event, all others now.

@@ -62,6 +62,8 @@ enum Command {
     Run,
     /// Read and check the configuration, print what it means, and touch nothing.
     Check,
+    /// Tell the running gateway to read its configuration again, and print what changed.
+    Reload,
     /// Send a harmless sample event through the running gateway, as a webhook.
     Send(send::Arguments),
     /// List the kinds of sink, or show one with a complete sample section.
@@ -87,8 +89,9 @@ pub fn main() -> ExitCode {
     let exit = match arguments.command {
         Command::Run => run::run(config),
         Command::Check => check::run(config),
+        Command::Reload => letters::reload(config),
         Command::Send(send) => send::run(config, send),
-        Command::Sinks(which) => sinks::run(&which),
+        Command::Sinks(which) => sinks::run(config, &which),
         Command::Dead(command) => letters::dead(config, command),
         Command::Quarantine(command) => letters::quarantine(config, command),
         Command::Log(command) => log::run(config, command),

@@ -22,7 +22,7 @@ pub(super) fn run(config: &Path) -> Exit {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(plan)),
+        Ok(runtime) => runtime.block_on(serve(plan, config)),
         Err(error) => failed(error),
     }
 }
@@ -43,12 +43,12 @@ fn journal(plan: &Plan) {
     };
 }
 
-async fn serve(plan: Plan) -> Exit {
+async fn serve(plan: Plan, config: &Path) -> Exit {
     let stop = match stop_on_signal() {
         Ok(stop) => stop,
         Err(error) => return failed(error),
     };
-    let gateway = match Gateway::start(plan).await {
+    let gateway = match Gateway::start(plan, config.to_owned()).await {
         Ok(gateway) => gateway,
         Err(error) => return failed(error),
     };

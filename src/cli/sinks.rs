@@ -1,13 +1,18 @@
 //! `siemgate sinks`: the table of kinds, and a sample section of one.
 
-use clap::Args;
+use std::path::Path;
 
-use super::{Exit, failed};
+use clap::{Args, Subcommand};
+
+use super::{Exit, failed, letters};
 use crate::core::config::Section;
 use crate::sinks::{KINDS, Kind, kind};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Show this kind with its settings and a complete sample section.
     name: Option<String>,
     /// Print JSON.
@@ -15,7 +20,19 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Exit {
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Delete the cursor that a removed sink left in the log; what it had not delivered is given up.
+    Forget {
+        /// The sink's name; it must not be configured any more.
+        name: String,
+    },
+}
+
+pub(super) fn run(config: &Path, arguments: &Arguments) -> Exit {
+    if let Some(Command::Forget { name }) = &arguments.command {
+        return letters::forget(config, name);
+    }
     let known = || KINDS.iter().map(|kind| kind.name);
     let shown: Vec<&Kind> = match &arguments.name {
         None => KINDS.to_vec(),

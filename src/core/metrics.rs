@@ -74,6 +74,8 @@ pub struct Metrics {
     event_seconds: HistogramVec,
     dead_letters: IntGaugeVec,
     config_info: IntGaugeVec,
+    reload_successful: IntGauge,
+    reload_timestamp: Gauge,
     sinks: Mutex<BTreeMap<Arc<str>, Arc<SinkMetrics>>>,
 }
 
@@ -258,6 +260,14 @@ impl Metrics {
                 "Fingerprint of the configuration in force; always 1.",
                 &["hash"],
             )?,
+            reload_successful: f.add(IntGauge::with_opts(simple(
+                "config_last_reload_successful",
+                "1 if the configuration in the folder is the one in force.",
+            )))?,
+            reload_timestamp: f.add(Gauge::with_opts(simple(
+                "config_last_reload_timestamp_seconds",
+                "When the configuration in force was read.",
+            )))?,
             registry: f.registry,
             sinks: Mutex::default(),
         }))
@@ -328,9 +338,44 @@ impl Metrics {
     }
 
     /// The configuration with this fingerprint is in force.
-    pub fn configured(&self, hash: &str) {
+    pub fn configured(&self, hash: &str, now: Timestamp) {
         self.config_info.reset();
         self.config_info.with_label_values(&[hash]).set(1);
+        self.reload_successful.set(1);
+        self.reload_timestamp.set(now.as_microsecond() as f64 / 1e6);
+    }
+
+    /// What is in the folder cannot be used; the configuration before stays in force.
+    pub fn not_configured(&self) {
+        self.reload_successful.set(0);
+    }
+
+    /// The sink is gone: its series end.
+    pub fn forget_sink(&self, sink: &str) {
+        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).remove(sink);
+        for end in End::ALL {
+            let _ = self.delivery_events.remove_label_values(&[sink, end.as_str()]);
+        }
+        for cause in Cause::ALL.map(Cause::as_str).into_iter().chain(["ok"]) {
+            let _ = self.delivery_attempts.remove_label_values(&[sink, cause]);
+        }
+        for state in STATES {
+            let _ = self.delivery_state.remove_label_values(&[sink, state]);
+        }
+        for family in [&self.delivery_seconds, &self.delivery_batch, &self.event_seconds] {
+            let _ = family.remove_label_values(&[sink]);
+        }
+        for family in [&self.delivery_oldest, &self.delivery_success] {
+            let _ = family.remove_label_values(&[sink]);
+        }
+        for family in [
+            &self.delivery_lag,
+            &self.delivery_in_flight,
+            &self.delivery_unaccounted,
+            &self.dead_letters,
+        ] {
+            let _ = family.remove_label_values(&[sink]);
+        }
     }
 
     /// Everything, in Prometheus' text form.

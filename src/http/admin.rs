@@ -11,10 +11,12 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{HOST, ORIGIN};
 use actix_web::web::{self, Data, Json, Query};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ingress::Ingress;
+use crate::core::config::Problems;
 use crate::core::delivery::{Engine, Extra};
 use crate::core::event::{EventId, Position};
 use crate::core::letters::{Labelled, Letter, Letters};
@@ -22,6 +24,10 @@ use crate::core::log::LogError;
 
 /// Hands an event to the worker of a sink: `None` without such a sink, false when it is full.
 pub type Offer = Arc<dyn Fn(&str, Extra) -> Option<bool> + Send + Sync>;
+
+/// Reads the configuration again: what changed, or every problem.
+pub type Reload =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<serde_json::Value, Problems>> + Send + Sync>;
 
 /// What the admin listener serves from.
 pub struct Admin {
@@ -31,6 +37,8 @@ pub struct Admin {
     pub offer: Offer,
     /// Why the gateway is not ready, if it is not.
     pub not_ready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Reload.
+    pub reload: Reload,
     /// Names and addresses this listener may be called by.
     pub hosts: Vec<String>,
 }
@@ -47,6 +55,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/metrics", web::get().to(metrics))
         .route("/healthz", web::get().to(healthz))
         .route("/readyz", web::get().to(readyz))
+        .route("/-/reload", web::post().to(reload))
+        .route("/api/v1/sinks/{name}/forget", web::post().to(sink_forget))
         .route("/api/v1/dead", web::get().to(dead_list))
         .route("/api/v1/dead/replay", web::post().to(dead_replay_all))
         .route("/api/v1/dead/{number}", web::get().to(dead_show))
@@ -212,6 +222,34 @@ where
 }
 
 type Guarded = (HttpRequest, Data<Admin>);
+
+async fn reload((request, admin): Guarded) -> Answer {
+    guard(&request, &admin)?;
+    match (admin.reload)().await {
+        Ok(change) => Ok(HttpResponse::Ok().json(change)),
+        Err(problems) => {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            let error = "the configuration is not used; the one before stays in force";
+            Ok(HttpResponse::UnprocessableEntity().json(json!({ "error": error, "problems": problems })))
+        }
+    }
+}
+
+/// Delete the cursor of a sink that is not configured any more.
+async fn sink_forget((request, admin): Guarded, name: web::Path<String>) -> Answer {
+    guard(&request, &admin)?;
+    let log = &admin.engine().log;
+    if !log.stats().deliveries.iter().any(|(known, _)| *known == **name) {
+        return Err(told(404, format!("there is no cursor of a sink `{name}`")));
+    }
+    match log.forget(&name).await {
+        Ok(()) => Ok(HttpResponse::Ok().json(json!({ "forgotten": *name }))),
+        Err(LogError::Taken(_)) => {
+            Err(told(409, format!("sink `{name}` is configured; remove it from the configuration first")))
+        }
+        Err(error) => Err(unreadable(error)),
+    }
+}
 
 async fn dead_list(
     request: HttpRequest,

@@ -46,7 +46,7 @@ pub struct Ingress {
     /// Bodies in memory.
     pub budget: Budget,
     /// Limits.
-    pub settings: ServerSettings,
+    pub settings: ArcSwap<ServerSettings>,
     /// The way out when the log cannot take an event.
     pub spill: Spill,
 }
@@ -184,14 +184,15 @@ impl Ingress {
         payload: Payload,
         peer: Option<IpAddr>,
     ) -> Result<body::Body, Refused> {
-        let limit = usize::try_from(self.settings.body_limit.0).unwrap_or(usize::MAX);
-        let timeout = self.settings.body_timeout.0;
+        let settings = self.settings.load();
+        let limit = usize::try_from(settings.body_limit.0).unwrap_or(usize::MAX);
+        let timeout = settings.body_timeout.0;
         match body::read(request, payload, limit, timeout, &self.budget).await {
             Ok(body) => Ok(body),
             Err(BodyError::TooLarge { kept, truncated }) => {
                 let error = format!(
                     "the body is larger than {}; send less at once or raise server.body_limit",
-                    self.settings.body_limit
+                    settings.body_limit
                 );
                 let refused = Refused::new(413, "too_large", error);
                 Err(self.quarantined(door, kept, truncated, peer, refused).await)
@@ -213,7 +214,7 @@ impl Ingress {
         body: &Bytes,
         peer: Option<IpAddr>,
     ) -> Result<Vec<Bytes>, Refused> {
-        match split::split(body, self.settings.events_limit) {
+        match split::split(body, self.settings.load().events_limit) {
             Ok(pieces) => Ok(pieces),
             Err(error) => {
                 let (status, reason) = match error {
@@ -253,13 +254,14 @@ impl Ingress {
         let doors = self.doors.load_full();
         let door = doors.at(&format!("{}/{source}", super::door::WEBHOOK));
         let door = door.ok_or_else(|| format!("source {source} is not configured any more"))?;
-        if body.len() as u64 > self.settings.body_limit.0 {
+        let settings = self.settings.load();
+        if body.len() as u64 > settings.body_limit.0 {
             return Err(format!(
                 "still larger than server.body_limit ({})",
-                self.settings.body_limit
+                settings.body_limit
             ));
         }
-        split::split(&body, self.settings.events_limit).map_err(|error| error.to_string())?;
+        split::split(&body, settings.events_limit).map_err(|error| error.to_string())?;
         self.store(door, body, None, Wait::default(), None).await.map_err(|refused| refused.error)
     }
 }

@@ -98,7 +98,7 @@ fn texts(dir: &Path) -> Result<Vec<(PathBuf, String)>, Problems> {
 
 /// `*.toml`, but neither hidden files nor what editors and package tools leave behind (their
 /// names end otherwise: `x.toml~`, `x.toml.swp`, `x.toml.rpmnew`).
-fn is_layer(name: &str) -> bool {
+pub fn is_layer(name: &str) -> bool {
     name.ends_with(".toml") && !name.starts_with(['.', '#'])
 }
 

@@ -12,7 +12,7 @@ mod section;
 mod settings;
 mod units;
 
-pub use layers::Layers;
+pub use layers::{Layers, is_layer};
 pub use problem::{Place, Problem, Problems};
 pub use secret::Secret;
 pub use section::Section;

@@ -7,8 +7,10 @@
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::problem::{Problem, Problems};
+use super::secret::Secret;
 
 /// A table of the configuration with its dotted key.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +85,15 @@ impl Section {
         }
     }
 
+    /// A digest of the section and of every secret and file it refers to: equal digests mean that
+    /// what was built from the section need not be built again.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(Value::Object(self.table.clone()).to_string());
+        self.table.iter().for_each(|(name, value)| add_references(name, value, &mut hash));
+        hash.finalize().into()
+    }
+
     /// Split off the keys that `T` knows: a section that several readers share.
     pub fn split<T: JsonSchema>(self) -> (Section, Section) {
         let schema = schemars::schema_for!(T).to_value();
@@ -102,6 +113,22 @@ impl Section {
             Some(_) => Err(Problem::new(key, "must be a string")),
             None => Err(Problem::new(key, format!("`{name}` is missing"))),
         }
+    }
+}
+
+/// Add what `value` refers to: a secret, or the content of a file (`ca_file` and the like).
+fn add_references(name: &str, value: &Value, hash: &mut Sha256) {
+    match value {
+        Value::Object(table) => match serde_json::from_value::<Secret>(value.clone()) {
+            Ok(secret) => hash.update(secret.expose()),
+            Err(_) => table.iter().for_each(|(name, value)| add_references(name, value, hash)),
+        },
+        Value::Array(items) => items.iter().for_each(|item| add_references(name, item, hash)),
+        Value::String(path) if name.ends_with("_file") => {
+            // A file that cannot be read is reported when the sink is built.
+            hash.update(std::fs::read(path).unwrap_or_default());
+        }
+        _ => {}
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +65,16 @@ pub struct Rules {
     pub shape: Arc<dyn Shape>,
 }
 
+/// The end of a worker whose sink is changed or removed: it reads on by the rules that were in
+/// force, and only so far, so that no event falls between the old worker and what follows it.
+#[derive(Clone)]
+pub struct Halt {
+    /// The rules it goes on with.
+    pub rules: Arc<Rules>,
+    /// Where it stops reading; nowhere yet while `None`.
+    pub until: Option<Position>,
+}
+
 /// One sink to deliver to.
 #[derive(Clone)]
 pub struct Spec {
@@ -101,6 +111,7 @@ struct Line {
     engine: Arc<Engine>,
     spec: Spec,
     extras: Arc<Mutex<mpsc::Receiver<Extra>>>,
+    halt: watch::Receiver<Option<Halt>>,
     drain: CancellationToken,
     stop: CancellationToken,
 }
@@ -133,6 +144,7 @@ impl Line {
 /// A running worker.
 pub struct Delivery {
     extra: mpsc::Sender<Extra>,
+    halt: watch::Sender<Option<Halt>>,
     drain: CancellationToken,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -142,19 +154,32 @@ impl Delivery {
     /// Open the sink's cursor and start its worker.
     pub async fn start(engine: Arc<Engine>, spec: Spec) -> Result<Self, LogError> {
         let reader = engine.log.open(&spec.name, spec.start).await?;
+        Ok(Self::start_at(engine, spec, reader))
+    }
+
+    /// Start the worker of a cursor that is open already: a reload opens all new cursors first, so
+    /// that none of them can miss an event that the new rules give to its sink.
+    pub fn start_at(engine: Arc<Engine>, spec: Spec, reader: Box<dyn Reader>) -> Self {
         let (extra, extras) = mpsc::channel(EXTRA);
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
-        let line = Line { engine, spec, extras: Arc::new(Mutex::new(extras)), drain, stop };
+        let (halt, halted) = watch::channel(None);
+        let extras = Arc::new(Mutex::new(extras));
+        let line = Line { engine, spec, extras, halt: halted, drain, stop };
         let (drain, stop) = (line.drain.clone(), line.stop.clone());
         // The one place that spawns a worker; `finish` joins it.
         #[allow(clippy::disallowed_methods)]
         let task = tokio::spawn(line.keep_running(reader));
-        Ok(Self { extra, drain, stop, task })
+        Self { extra, halt, drain, stop, task }
     }
 
     /// Hand over an event that is not in the log; false when the worker holds enough of them.
     pub fn offer(&self, extra: Extra) -> bool {
         self.extra.try_send(extra).is_ok()
+    }
+
+    /// Go on by these rules, and stop reading where they say; `finish` then waits for the end.
+    pub fn halt(&self, halt: Halt) {
+        self.halt.send_replace(Some(halt));
     }
 
     /// Begin to finish: deliver what can be delivered now, then end.
@@ -167,9 +192,11 @@ impl Delivery {
         self.task.is_finished()
     }
 
-    /// Drain for at most `limit`, then let go. The cursor is stored in either case.
+    /// Drain (unless halted) for at most `limit`, then let go. The cursor is stored in either case.
     pub async fn finish(mut self, limit: Duration) {
-        self.drain.cancel();
+        if self.halt.borrow().is_none() {
+            self.drain.cancel();
+        }
         if tokio::time::timeout(limit, &mut self.task).await.is_err() {
             self.stop.cancel();
             let _ = (&mut self.task).await;

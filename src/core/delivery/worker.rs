@@ -23,7 +23,7 @@ use super::journal::Journal;
 use super::pace::{Pace, PaceSettings};
 use super::settle::Books;
 use super::suspects::Suspects;
-use super::{Extra, Line};
+use super::{Extra, Halt, Line, Rules};
 use crate::core::Timestamp;
 use crate::core::config::DeliverySettings;
 use crate::core::event::Position;
@@ -73,6 +73,7 @@ pub(super) struct Worker {
     extras: Arc<Mutex<mpsc::Receiver<Extra>>>,
     drain: CancellationToken,
     stop: CancellationToken,
+    halt: watch::Receiver<Option<Halt>>,
     head: watch::Receiver<Head>,
     urgent: Position,
     queue: Queue,
@@ -147,7 +148,7 @@ fn batch_limits(settings: &DeliverySettings, limits: &Limits) -> BatchLimits {
 
 impl Worker {
     pub fn new(line: Line, reader: Box<dyn Reader>) -> Self {
-        let Line { engine, spec, extras, drain, stop } = line;
+        let Line { engine, spec, extras, halt, drain, stop } = line;
         let pace = Pace::new(pace_settings(&spec.settings, &spec.limits));
         let mut batch = batch_limits(&spec.settings, &spec.limits);
         batch.events = batch.events.min(pace.burst());
@@ -170,6 +171,7 @@ impl Worker {
                 reader,
             },
             extras,
+            halt,
             drain,
             stop,
             queue: Queue::default(),
@@ -192,16 +194,18 @@ impl Worker {
             self.tidy().await;
             let wake = self.dispatch(Instant::now());
             self.publish();
-            if self.draining && self.is_idle() {
+            if self.is_leaving() && self.is_idle() {
                 break;
             }
             let room = self.has_room();
+            let page = self.page_limit();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
                 Some(landed) = self.flights.next(), if !self.flights.is_empty() => self.landed(landed).await,
                 Some(extra) = next_extra(&self.extras), if room => self.take_extra(extra).await,
-                page = self.books.reader.next(PAGE), if room => self.take_page(page).await,
+                page = self.books.reader.next(page), if room && page.events > 0 => self.take_page(page).await,
+                Ok(()) = self.halt.changed() => {}
                 () = self.drain.cancelled(), if !self.draining => self.draining = true,
                 Ok(()) = self.head.changed() => self.look_at_head(),
                 () = sleep_until(wake) => {}
@@ -222,9 +226,35 @@ impl Worker {
             && self.queue.bytes() + self.flying.bytes < self.window_bytes
     }
 
+    /// The rules it works by.
+    fn rules(&self) -> Arc<Rules> {
+        match &*self.halt.borrow() {
+            Some(halt) => halt.rules.clone(),
+            None => self.books.engine.rules.load_full(),
+        }
+    }
+
+    /// Where it stops reading, if it does.
+    fn until(&self) -> Option<Position> {
+        self.halt.borrow().as_ref().and_then(|halt| halt.until)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.draining || self.until().is_some()
+    }
+
+    /// How much to read next; no event when it has read all it is to read.
+    fn page_limit(&self) -> Limit {
+        let left = self.until().map_or(u64::MAX, |until| {
+            until.since(self.books.reader.standing().next)
+        });
+        Limit { events: PAGE.events.min(usize::try_from(left).unwrap_or(usize::MAX)), ..PAGE }
+    }
+
     /// Drained: nothing in flight, and either all is delivered or the destination does not take it.
     fn is_idle(&self) -> bool {
-        let caught_up = self.books.reader.standing().next >= self.head.borrow().next;
+        let end = self.until().unwrap_or_else(|| self.head.borrow().next);
+        let caught_up = self.books.reader.standing().next >= end;
         self.flights.is_empty() && ((self.queue.len() == 0 && caught_up) || !self.can_deliver())
     }
 

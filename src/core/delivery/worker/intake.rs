@@ -30,7 +30,7 @@ impl Worker {
                 return;
             }
         };
-        let rules = self.books.engine.rules.load_full();
+        let rules = self.rules();
         for step in page.items {
             match step {
                 Step::Event(event) => {
@@ -58,7 +58,7 @@ impl Worker {
             Extra::Replay { letter, event } => (event, Origin::Replay(letter)),
             Extra::Spill(event) => (event, Origin::Spill),
         };
-        let rules = self.books.engine.rules.load_full();
+        let rules = self.rules();
         let choice = rules.select.choose(&event);
         // A person asked for a replay: it goes even if no route would give it today.
         let route = choice.route_for(&self.books.sink).cloned().unwrap_or_else(|| "replay".into());
@@ -67,7 +67,7 @@ impl Worker {
 
     /// Shape and encode an event that the sink wants, and queue it.
     pub(super) async fn take_in(&mut self, event: Arc<Event>, route: RouteId, origin: Origin) {
-        let rules = self.books.engine.rules.load_full();
+        let rules = self.rules();
         let shaped = rules.shape.shape(&event, &route);
         let encoded = shaped.and_then(|shaped| {
             let bytes = self.sink.encode(&shaped, self.limits.event_bytes)?;

@@ -24,19 +24,19 @@ impl Worker {
                     if self.send_suspects(now) {
                         continue;
                     }
-                    match self.queue.ready(&self.batch, now, self.draining) {
+                    match self.queue.ready(&self.batch, now, self.is_leaving()) {
                         Ready::Batch(seqs) => self.launch(&seqs, Way::Normal, now),
                         Ready::At(at) => return self.wake(Some(at)),
                         Ready::Nothing => return self.wake(None),
                     }
                 }
-                Permit::Trial if self.draining => return None,
+                Permit::Trial if self.is_leaving() => return None,
                 Permit::Trial => {
                     if !self.launch_trial(self.batch, now) {
                         return self.wake(None);
                     }
                 }
-                Permit::Probe if self.draining => return None,
+                Permit::Probe if self.is_leaving() => return None,
                 Permit::Probe => self.launch_probe(),
                 Permit::Until(at) => return self.wake(Some(at)),
                 Permit::Landing => return self.wake(None),

@@ -1,0 +1,254 @@
+//! Reload: another configuration for a running gateway.
+//!
+//! Guarantees: everything is read, checked and built before anything changes, and what cannot be
+//! used changes nothing; a sink whose section, secrets and files are the same is not touched; a
+//! new sink's cursor is stored before the rules that name it are in force; a sink that is changed
+//! or removed goes on by the old rules up to the moment of the change, so that no event falls in
+//! between; never two workers for one name. Listeners, logs and workers' threads stay as they are:
+//! a change of those needs a restart, and is reported.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::web::Data;
+use futures_util::future::{join, join_all};
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use super::plan::{Plan, SinkPlan};
+use super::workers::{Workers, spec};
+use crate::core::config::{LogSettings, Problem, Problems, QuarantineSettings, ServerSettings};
+use crate::core::delivery::{Delivery, Engine, Halt, Rules};
+use crate::core::log::{LogError, Reader};
+use crate::http::door::Doors;
+use crate::http::ingress::Ingress;
+
+/// What a reload can change.
+pub(super) struct Live {
+    pub config: PathBuf,
+    pub engine: Arc<Engine>,
+    pub workers: Arc<Workers>,
+    pub ingress: Data<Ingress>,
+    pub draining: Arc<AtomicBool>,
+    /// Where workers live, wherever a reload is asked for.
+    pub runtime: tokio::runtime::Handle,
+    pub current: Mutex<Current>,
+}
+
+/// What is in force, as far as the next reload must know it.
+pub(super) struct Current {
+    hash: String,
+    sinks: BTreeMap<Arc<str>, [u8; 32]>,
+    fixed: Fixed,
+}
+
+/// What only a restart changes.
+#[derive(Clone, PartialEq)]
+struct Fixed {
+    listen: Vec<std::net::SocketAddr>,
+    admin: std::net::SocketAddr,
+    workers: usize,
+    bodies: u64,
+    log: LogSettings,
+    dead_letters: QuarantineSettings,
+    quarantine: QuarantineSettings,
+}
+
+impl Fixed {
+    fn of(plan: &Plan) -> Self {
+        let ServerSettings { listen, admin, workers, bodies_in_flight, .. } = &plan.server;
+        Self {
+            listen: listen.as_slice().to_vec(),
+            admin: *admin,
+            workers: *workers,
+            bodies: bodies_in_flight.0,
+            log: plan.log.clone(),
+            dead_letters: plan.dead_letters.clone(),
+            quarantine: plan.quarantine.clone(),
+        }
+    }
+
+    /// Names of what differs.
+    fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let pairs = [
+            ("server.listen", self.listen != other.listen),
+            ("server.admin", self.admin != other.admin),
+            ("server.workers", self.workers != other.workers),
+            ("server.bodies_in_flight", self.bodies != other.bodies),
+            ("log", self.log != other.log),
+            ("dead_letters", self.dead_letters != other.dead_letters),
+            ("quarantine", self.quarantine != other.quarantine),
+        ];
+        pairs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    }
+}
+
+impl Current {
+    pub fn of(plan: &Plan) -> Self {
+        let sinks = plan.sinks.iter().map(|sink| (sink.name.clone(), sink.fingerprint)).collect();
+        Self { hash: plan.hash.clone(), sinks, fixed: Fixed::of(plan) }
+    }
+}
+
+/// What a reload did.
+#[derive(Debug, Default, Serialize)]
+pub struct Change {
+    /// Fingerprint of the configuration now in force.
+    pub config: String,
+    /// Sinks that are new.
+    pub added: Vec<Arc<str>>,
+    /// Sinks that were built anew and go on from their mark.
+    pub changed: Vec<Arc<str>>,
+    /// Sinks that were removed; their cursors are kept.
+    pub removed: Vec<Arc<str>>,
+    /// Sinks that were not touched.
+    pub kept: usize,
+    /// Settings that differ but take effect at the next start only.
+    pub needs_restart: Vec<&'static str>,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+impl Live {
+    /// Read the configuration again and put it into force, or say why not.
+    pub async fn reload(&self) -> Result<Change, Problems> {
+        let mut current = self.current.lock().await;
+        let done = self.try_reload(&mut current).await;
+        match &done {
+            Ok(change) => tracing::info!(
+                config = %change.config, added = ?change.added, changed = ?change.changed,
+                removed = ?change.removed, kept = change.kept,
+                needs_restart = ?change.needs_restart, "reloaded"
+            ),
+            Err(problems) => {
+                self.engine.metrics.not_configured();
+                for problem in problems {
+                    tracing::error!("configuration not reloaded: {problem}");
+                }
+            }
+        }
+        done
+    }
+
+    async fn try_reload(&self, current: &mut Current) -> Result<Change, Problems> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(vec![Problem::new("", "the gateway is stopping")]);
+        }
+        let config = self.config.clone();
+        let plan = tokio::task::spawn_blocking(move || Plan::read(&config)).await;
+        let plan = plan.map_err(|error| vec![Problem::new("", error.to_string())])??;
+        self.apply(plan, current).await
+    }
+
+    async fn apply(&self, plan: Plan, current: &mut Current) -> Result<Change, Problems> {
+        let next = Current::of(&plan);
+        let mut change = compare(current, &next);
+        change.needs_restart = current.fixed.differences(&next.fixed);
+        change.warnings = plan.warnings.iter().map(ToString::to_string).collect();
+        let readers = self.open_new(&plan.sinks, &change.added).await?;
+        // From here on nothing can fail.
+        super::announce(&plan, &self.engine);
+        let old = self.engine.rules.load_full();
+        let leaving: Vec<Arc<str>> = change.changed.iter().chain(&change.removed).cloned().collect();
+        self.halt(&leaving, &Halt { rules: old.clone(), until: None });
+        self.engine.rules.store(Arc::new(Rules { select: plan.table.clone(), shape: plan.table.clone() }));
+        let doors = plan.sources.iter().map(|source| source.door.clone()).collect();
+        self.ingress.doors.store(Arc::new(Doors::new(doors)));
+        self.ingress.settings.store(Arc::new(plan.server.clone()));
+        let until = Some(self.engine.log.head().borrow().next);
+        self.halt(&leaving, &Halt { rules: old, until });
+        let lost = self.replace(plan, &change, readers).await;
+        // What only a restart changes stays as it was.
+        *current = Current { fixed: current.fixed.clone(), ..next };
+        // A sink that could not be started counts as new the next time.
+        current.sinks.retain(|name, _| !lost.contains(name));
+        Ok(change)
+    }
+
+    /// The cursors of new sinks, stored before anything refers to them.
+    async fn open_new(&self, sinks: &[SinkPlan], added: &[Arc<str>]) -> Result<Readers, Problems> {
+        let mut readers = Readers::new();
+        for sink in sinks.iter().filter(|sink| added.contains(&sink.name)) {
+            let reader = self.engine.log.open(&sink.name, sink.start).await;
+            let told = |error: LogError| {
+                vec![Problem::new(format!("sinks.{}", sink.name), format!("cannot store its cursor: {error}"))]
+            };
+            readers.insert(sink.name.clone(), reader.map_err(told)?);
+        }
+        Ok(readers)
+    }
+
+    fn halt(&self, sinks: &[Arc<str>], halt: &Halt) {
+        for sink in sinks {
+            self.workers.with(sink, |worker| worker.halt(halt.clone()));
+        }
+    }
+
+    /// Start the new, replace the changed, end the removed; returns those that could not be started.
+    async fn replace(&self, plan: Plan, change: &Change, mut readers: Readers) -> Vec<Arc<str>> {
+        let (count, limit) = (plan.sinks.len(), plan.server.drain.0);
+        let mut changed = Vec::new();
+        for sink in plan.sinks {
+            if let Some(reader) = readers.remove(&sink.name) {
+                let spec = spec(sink, count);
+                let name = spec.name.clone();
+                self.workers.add(name, Delivery::start_at(self.engine.clone(), spec, reader));
+            } else if change.changed.contains(&sink.name) {
+                changed.push(self.rebuild(sink, count, limit));
+            }
+        }
+        let removed = change.removed.iter().map(|sink| self.remove(sink, limit));
+        let (lost, _) = join(join_all(changed), join_all(removed)).await;
+        lost.into_iter().flatten().collect()
+    }
+
+    async fn rebuild(&self, sink: SinkPlan, count: usize, limit: Duration) -> Option<Arc<str>> {
+        let name = sink.name.clone();
+        if let Some(worker) = self.workers.take(&name) {
+            worker.finish(limit).await;
+        }
+        match Delivery::start(self.engine.clone(), spec(sink, count)).await {
+            Ok(worker) => {
+                self.workers.add(name, worker);
+                None
+            }
+            Err(error) => {
+                tracing::error!(sink = %name, %error, "the changed sink could not be started; its cursor is safe, reload again");
+                Some(name)
+            }
+        }
+    }
+
+    async fn remove(&self, sink: &Arc<str>, limit: Duration) {
+        if let Some(worker) = self.workers.take(sink) {
+            worker.finish(limit).await;
+        }
+        if let Err(error) = self.engine.log.detach(sink).await {
+            tracing::error!(%sink, %error, "the removed sink's cursor still holds the log");
+        }
+        let left = self.engine.log.stats().deliveries.into_iter().find(|(name, _)| **name == **sink);
+        let queued = left.map_or(0, |(_, standing)| {
+            self.engine.log.head().borrow().next.since(standing.mark)
+        });
+        self.engine.metrics.forget_sink(sink);
+        tracing::warn!(%sink, behind = queued, "removed; its cursor is kept and it goes on from there if it comes back");
+    }
+}
+
+type Readers = BTreeMap<Arc<str>, Box<dyn Reader>>;
+
+fn compare(old: &Current, new: &Current) -> Change {
+    let mut change = Change { config: new.hash.clone(), ..Change::default() };
+    for (name, fingerprint) in &new.sinks {
+        match old.sinks.get(name) {
+            None => change.added.push(name.clone()),
+            Some(known) if known != fingerprint => change.changed.push(name.clone()),
+            Some(_) => change.kept += 1,
+        }
+    }
+    change.removed = old.sinks.keys().filter(|name| !new.sinks.contains_key(*name)).cloned().collect();
+    change
+}
