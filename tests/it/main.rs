@@ -28,6 +28,7 @@ mod poison;
 mod products;
 mod quarantine;
 mod reference;
+mod reload;
 mod routes;
 mod scale;
 mod scripted;
