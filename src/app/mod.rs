@@ -13,8 +13,8 @@ mod workers;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
@@ -222,7 +222,8 @@ async fn start_workers(
     for sink in sinks {
         let name = sink.name.clone();
         let worker = Delivery::start(engine.clone(), workers::spec(sink, count)).await;
-        let worker = worker.map_err(|source| AppError::Log { what: "opening a sink's cursor", source });
+        let worker =
+            worker.map_err(|source| AppError::Log { what: "opening a sink's cursor", source });
         workers.add(name, worker?);
     }
     Ok(())

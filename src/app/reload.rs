@@ -152,9 +152,12 @@ impl Live {
         // From here on nothing can fail.
         super::announce(&plan, &self.engine);
         let old = self.engine.rules.load_full();
-        let leaving: Vec<Arc<str>> = change.changed.iter().chain(&change.removed).cloned().collect();
+        let leaving: Vec<Arc<str>> =
+            change.changed.iter().chain(&change.removed).cloned().collect();
         self.halt(&leaving, &Halt { rules: old.clone(), until: None });
-        self.engine.rules.store(Arc::new(Rules { select: plan.table.clone(), shape: plan.table.clone() }));
+        self.engine
+            .rules
+            .store(Arc::new(Rules { select: plan.table.clone(), shape: plan.table.clone() }));
         let doors = plan.sources.iter().map(|source| source.door.clone()).collect();
         self.ingress.doors.store(Arc::new(Doors::new(doors)));
         self.ingress.settings.store(Arc::new(plan.server.clone()));
@@ -174,7 +177,10 @@ impl Live {
         for sink in sinks.iter().filter(|sink| added.contains(&sink.name)) {
             let reader = self.engine.log.open(&sink.name, sink.start).await;
             let told = |error: LogError| {
-                vec![Problem::new(format!("sinks.{}", sink.name), format!("cannot store its cursor: {error}"))]
+                vec![Problem::new(
+                    format!("sinks.{}", sink.name),
+                    format!("cannot store its cursor: {error}"),
+                )]
             };
             readers.insert(sink.name.clone(), reader.map_err(told)?);
         }
@@ -229,10 +235,10 @@ impl Live {
         if let Err(error) = self.engine.log.detach(sink).await {
             tracing::error!(%sink, %error, "the removed sink's cursor still holds the log");
         }
-        let left = self.engine.log.stats().deliveries.into_iter().find(|(name, _)| **name == **sink);
-        let queued = left.map_or(0, |(_, standing)| {
-            self.engine.log.head().borrow().next.since(standing.mark)
-        });
+        let left =
+            self.engine.log.stats().deliveries.into_iter().find(|(name, _)| **name == **sink);
+        let queued = left
+            .map_or(0, |(_, standing)| self.engine.log.head().borrow().next.since(standing.mark));
         self.engine.metrics.forget_sink(sink);
         tracing::warn!(%sink, behind = queued, "removed; its cursor is kept and it goes on from there if it comes back");
     }
@@ -249,6 +255,7 @@ fn compare(old: &Current, new: &Current) -> Change {
             Some(_) => change.kept += 1,
         }
     }
-    change.removed = old.sinks.keys().filter(|name| !new.sinks.contains_key(*name)).cloned().collect();
+    change.removed =
+        old.sinks.keys().filter(|name| !new.sinks.contains_key(*name)).cloned().collect();
     change
 }

@@ -230,7 +230,8 @@ async fn reload((request, admin): Guarded) -> Answer {
         Err(problems) => {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             let error = "the configuration is not used; the one before stays in force";
-            Ok(HttpResponse::UnprocessableEntity().json(json!({ "error": error, "problems": problems })))
+            Ok(HttpResponse::UnprocessableEntity()
+                .json(json!({ "error": error, "problems": problems })))
         }
     }
 }
@@ -244,9 +245,10 @@ async fn sink_forget((request, admin): Guarded, name: web::Path<String>) -> Answ
     }
     match log.forget(&name).await {
         Ok(()) => Ok(HttpResponse::Ok().json(json!({ "forgotten": *name }))),
-        Err(LogError::Taken(_)) => {
-            Err(told(409, format!("sink `{name}` is configured; remove it from the configuration first")))
-        }
+        Err(LogError::Taken(_)) => Err(told(
+            409,
+            format!("sink `{name}` is configured; remove it from the configuration first"),
+        )),
         Err(error) => Err(unreadable(error)),
     }
 }

@@ -256,10 +256,7 @@ impl Ingress {
         let door = door.ok_or_else(|| format!("source {source} is not configured any more"))?;
         let settings = self.settings.load();
         if body.len() as u64 > settings.body_limit.0 {
-            return Err(format!(
-                "still larger than server.body_limit ({})",
-                settings.body_limit
-            ));
+            return Err(format!("still larger than server.body_limit ({})", settings.body_limit));
         }
         split::split(&body, settings.events_limit).map_err(|error| error.to_string())?;
         self.store(door, body, None, Wait::default(), None).await.map_err(|refused| refused.error)

@@ -114,7 +114,7 @@ async fn a_replay_that_is_refused_again_stays_one_letter() {
         good += 1;
         post(&gateway, good..good + 1).await;
         let open = open(&gateway).await;
-        let replaced = open.iter().all(|letter| letter["number"].to_string() != number);
+        let replaced = open.iter().all(|letter| letter["number"] != number);
         (replaced && open.len() == 3).then_some(())
     })
     .await;

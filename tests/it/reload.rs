@@ -149,7 +149,8 @@ async fn sighup_reloads_and_what_needs_a_restart_is_named() {
     write(&gateway, "60-log.toml", "[log]\nkeep = \"5d\"\n");
     let process = rustix::process::Pid::from_raw(gateway.process() as i32).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
-    until("it is reloaded", async || gateway.journal_text().contains("\"reloaded\"").then_some(())).await;
+    until("it is reloaded", async || gateway.journal_text().contains("\"reloaded\"").then_some(()))
+        .await;
     assert_eq!(reload(&gateway).await.1["needs_restart"], serde_json::json!(["log"]));
     gateway.finish().await;
 }
@@ -158,7 +159,8 @@ async fn sighup_reloads_and_what_needs_a_restart_is_named() {
 /// configuration gave it at some moment around its arrival; no request fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_edits_under_load_lose_nothing() {
-    let edits: usize = std::env::var("SIEMGATE_EDITS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let edits: usize =
+        std::env::var("SIEMGATE_EDITS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
     let (gateway, peer) = started().await;
     let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let load: Vec<_> = (0..3)
@@ -169,7 +171,8 @@ async fn random_edits_under_load_lose_nothing() {
                 while !stop.load(Ordering::Relaxed) {
                     let number = sent.fetch_add(1, Ordering::Relaxed);
                     let at = Instant::now();
-                    let answer = http.post(format!("{url}/webhook")).body(event(number)).send().await;
+                    let answer =
+                        http.post(format!("{url}/webhook")).body(event(number)).send().await;
                     assert_eq!(answer.unwrap().status(), 200, "client {client}, event {number}");
                     acknowledged.push((number, at, Instant::now()));
                     tokio::time::sleep(Duration::from_millis(2)).await;
@@ -209,7 +212,8 @@ async fn random_edits_under_load_lose_nothing() {
         let (status, answer) = reload(&gateway).await;
         assert_eq!(status, 200, "{answer}");
         // A reload by the file watch may have come first: look at what is there, not at who did it.
-        if std::fs::read_to_string(gateway.path("config.d").join(&file)).is_ok_and(|t| !t.is_empty())
+        if std::fs::read_to_string(gateway.path("config.d").join(&file))
+            .is_ok_and(|t| !t.is_empty())
             && files.insert(name.clone())
         {
             present.entry(name).or_default().push((Instant::now(), None));
@@ -227,7 +231,8 @@ async fn random_edits_under_load_lose_nothing() {
             (lag == Some(0.0)).then_some(())
         })
         .await;
-        let ledger = gateway.metric("siemgate_delivery_unaccounted_events", &[("sink", sink)]).await;
+        let ledger =
+            gateway.metric("siemgate_delivery_unaccounted_events", &[("sink", sink)]).await;
         assert_eq!(ledger, Some(0.0), "{sink}");
     }
     let archived: BTreeSet<String> = gateway.lines("archive.ndjson").into_iter().collect();

@@ -245,9 +245,8 @@ impl Worker {
 
     /// How much to read next; no event when it has read all it is to read.
     fn page_limit(&self) -> Limit {
-        let left = self.until().map_or(u64::MAX, |until| {
-            until.since(self.books.reader.standing().next)
-        });
+        let left =
+            self.until().map_or(u64::MAX, |until| until.since(self.books.reader.standing().next));
         Limit { events: PAGE.events.min(usize::try_from(left).unwrap_or(usize::MAX)), ..PAGE }
     }
 
