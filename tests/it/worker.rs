@@ -126,6 +126,20 @@ async fn a_long_outage_loses_and_condemns_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_destination_that_fails_by_chance_condemns_nothing() {
+    let stage = Stage::new(1).await;
+    let chance = std::sync::Mutex::new(fastrand::Rng::with_seed(1));
+    stage.sink.answers(move |_, _| {
+        if chance.lock().unwrap().bool() { fails(Cause::Down, 502) } else { ok() }
+    });
+    for thousand in 0..3 {
+        stage.append(numbered(thousand * 1_000..(thousand + 1) * 1_000)).await;
+        stage.settled().await;
+    }
+    assert_eq!((stage.dead(), stage.sink.took().len()), (0, 3_000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revoked_key_parks_until_it_is_valid_again() {
     let stage = Stage::new(1).await;
     let revoked = |now: Duration| now < Duration::from_secs(1_000);
