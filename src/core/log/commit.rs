@@ -18,7 +18,7 @@ use super::record::{Glance, Key, encode, is_urgent};
 use super::recover::{cut, seal};
 use super::segment::{BLOCK, Facts, Head, Segment, name_of};
 use super::shared::{Request, Shared, Stop, held};
-use crate::core::event::{Draft, Event, Position};
+use crate::core::event::{Draft, Event, EventId, Position};
 
 /// Name of a file that is not a segment (yet): fresh, or freed and waiting to be used again.
 pub(super) const SPARE: &str = "spare";
@@ -176,7 +176,7 @@ impl Writer {
         let shared = &self.shared;
         let first = shared.head.borrow().next;
         let generation = held(&shared.book).generation + 1;
-        let key = Key { generation, salt: fastrand::u64(..) };
+        let key = Key { generation, salt: secret_number() };
         let head = Head { key, first, created: (shared.options.clock)(), size };
         let name = name_of(first);
         let file = self.blank(size)?;
@@ -295,6 +295,12 @@ impl Writer {
         }
         Refusal::Full(full.to_string())
     }
+}
+
+/// From the operating system's randomness, by way of an id: a sender must not be able to guess it.
+fn secret_number() -> u64 {
+    let id = EventId::fresh();
+    id.as_bytes()[8..].iter().fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
 fn refuse(requests: Vec<Request>, refusal: &Refusal) {
