@@ -22,6 +22,8 @@ pub(super) struct Books {
     pub reader: Box<dyn Reader>,
     pub metrics: Arc<SinkMetrics>,
     pub journal: Journal,
+    /// Expired events that the counters know of.
+    pub lapsed: u64,
 }
 
 impl Books {
@@ -41,6 +43,7 @@ impl Books {
 
     /// Settled without the destination: filtered or expired.
     pub fn end(&mut self, position: Position, end: End) {
+        self.lapsed += u64::from(end == End::Expired);
         self.reader.done(position, end);
         self.metrics.settled(end, 1);
     }
@@ -97,12 +100,26 @@ impl Books {
     }
 
     /// Publish what the worker holds, for the gauges.
-    pub fn publish(&self, mut vitals: Vitals, in_flight: usize) {
+    pub fn publish(&mut self, mut vitals: Vitals, in_flight: usize) {
         let standing = self.reader.standing();
+        self.lapse(standing.terms.expired);
         vitals.start = standing.start;
         vitals.next = standing.next;
         vitals.settled = standing.terms.total();
         self.metrics.publish(vitals, in_flight);
+    }
+}
+
+impl Books {
+    /// Count what the log has freed. From the ledger and not from the pages, because a worker whose
+    /// hands are full reads none, and that is exactly when events expire.
+    fn lapse(&mut self, expired: u64) {
+        let count = expired.saturating_sub(self.lapsed);
+        if count > 0 {
+            self.lapsed = expired;
+            self.metrics.settled(End::Expired, count);
+            tracing::error!(sink = %self.sink, count, "events expired undelivered: the log had no room for them any more");
+        }
     }
 }
 

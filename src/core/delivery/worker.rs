@@ -168,6 +168,7 @@ impl Worker {
                 journal: Journal::new(spec.name.clone()),
                 sink: spec.name,
                 engine,
+                lapsed: reader.standing().terms.expired,
                 reader,
             },
             extras,
@@ -384,7 +385,7 @@ impl Worker {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let waiting = self.queue.iter().map(|item| item.event.received).min();
         let flying = self.flying.oldest.keys().next().copied();
         let from_log = self.queue.iter().filter(|item| item.origin == Origin::Log).count() as u64;

@@ -40,14 +40,12 @@ impl Worker {
                         None => self.books.end(event.position, End::Filtered),
                     }
                 }
-                Step::Gap { positions, loss } => {
+                // Counted with the ledger, see `Books::publish`.
+                Step::Gap { loss: Loss::Expired, .. } => {}
+                Step::Gap { positions, loss: Loss::Damaged } => {
                     let count = positions.end.since(positions.start);
-                    let end = match loss {
-                        Loss::Expired => End::Expired,
-                        Loss::Damaged => End::Damaged,
-                    };
-                    self.books.metrics.settled(end, count);
-                    tracing::error!(sink = %self.books.sink, from = positions.start.0, count, reason = end.as_str(), "events of the log are gone");
+                    self.books.metrics.settled(End::Damaged, count);
+                    tracing::error!(sink = %self.books.sink, from = positions.start.0, count, "events of the log are damaged and lost");
                 }
             }
         }
