@@ -27,6 +27,12 @@ a setting: it filters the journal (`info`, `debug`, …).
 and line (of several bad values in one table the first), and touches nothing. An unknown key is an
 error.
 
+A running gateway reads the folder again within two seconds of a change in it, on SIGHUP, and on
+`siemgate reload`; it does not watch the files that secrets are in. What cannot be used changes
+nothing. `server.listen`, `server.admin`, `server.workers`, `server.bodies_in_flight`, `[log]`,
+`[dead_letters]` and `[quarantine]` take effect at the next start only; a reload names those that
+differ.
+
 Values:
 
 | written as | means | examples |
