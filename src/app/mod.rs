@@ -147,7 +147,7 @@ impl Gateway {
         }
         // Ends with the gateway, in `stop`.
         #[allow(clippy::disallowed_methods)]
-        let reloading = tokio::spawn(watch::reload_when_asked(live));
+        let reloading = tokio::spawn(watch::Asked::listen(live)?.reload());
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(listen = ?listen, admin = %admin_address, config = %hash, ms, "ready");
         let letters = vec![engine.dead.log().clone(), stores.quarantine.log().clone()];
@@ -241,12 +241,11 @@ fn spill(workers: Arc<Workers>, engine: Arc<Engine>) -> http::ingress::Spill {
 
 fn admin_side(live: &Arc<Live>, address: SocketAddr) -> Data<Admin> {
     let port = address.port();
-    let hosts = [
-        address.to_string(),
-        format!("localhost:{port}"),
-        format!("127.0.0.1:{port}"),
-        format!("[::1]:{port}"),
-    ];
+    let mut hosts: Vec<String> =
+        ["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}")).into();
+    if !hosts.contains(&address.to_string()) {
+        hosts.push(address.to_string());
+    }
     let (workers, state, reloads) = (live.workers.clone(), live.clone(), live.clone());
     Data::new(Admin {
         ingress: live.ingress.clone(),
@@ -270,7 +269,7 @@ fn admin_side(live: &Arc<Live>, address: SocketAddr) -> Data<Admin> {
                 change.map(|change| serde_json::to_value(change).unwrap_or_default())
             })
         }),
-        hosts: hosts.into(),
+        hosts,
     })
 }
 

@@ -302,7 +302,7 @@ fn sink_of(name: Arc<str>, mut section: Section) -> Result<SinkPlan, Problems> {
     Ok(SinkPlan { name, kind, built, delivery, start, fingerprint })
 }
 
-/// `start = "now" | "24h" | "oldest"`; an archive begins at the oldest event, all others now.
+/// `start = "now" | "24h" | "oldest"`; now unless set.
 fn start_of(section: &mut Section) -> Result<Start, Problems> {
     let key = format!("{}.start", section.key);
     match section.table.remove("start") {

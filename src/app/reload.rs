@@ -2,9 +2,9 @@
 //!
 //! Guarantees: everything is read, checked and built before anything changes, and what cannot be
 //! used changes nothing; a sink whose section, secrets and files are the same is not touched; a
-//! new sink's cursor is stored before the rules that name it are in force; a sink that is changed
-//! or removed goes on by the old rules up to the moment of the change, so that no event falls in
-//! between; never two workers for one name. Listeners, logs and workers' threads stay as they are:
+//! new sink's cursor is stored before the rules that name it are in force; a changed sink goes on
+//! from its mark; a removed one goes on by the old rules up to the moment of the change, so that no
+//! event falls in between; never two workers for one name. Listeners, logs and workers' threads stay as they are:
 //! a change of those needs a restart, and is reported.
 
 use std::collections::BTreeMap;
@@ -25,6 +25,10 @@ use crate::core::delivery::{Delivery, Engine, Halt, Rules};
 use crate::core::log::{LogError, Reader};
 use crate::http::door::Doors;
 use crate::http::ingress::Ingress;
+
+/// How long a sink that leaves may finish. One that keeps up needs milliseconds; what one that lags
+/// behind has not delivered stays with its cursor, and must not hold up the others.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// What a reload can change.
 pub(super) struct Live {
@@ -152,9 +156,9 @@ impl Live {
         // From here on nothing can fail.
         super::announce(&plan, &self.engine);
         let old = self.engine.rules.load_full();
-        let leaving: Vec<Arc<str>> =
-            change.changed.iter().chain(&change.removed).cloned().collect();
-        self.halt(&leaving, &Halt { rules: old.clone(), until: None });
+        let pinned = Halt { rules: old, until: None, at_once: false };
+        self.halt(&change.changed, &Halt { at_once: true, ..pinned.clone() });
+        self.halt(&change.removed, &pinned);
         self.engine
             .rules
             .store(Arc::new(Rules { select: plan.table.clone(), shape: plan.table.clone() }));
@@ -162,7 +166,7 @@ impl Live {
         self.ingress.doors.store(Arc::new(Doors::new(doors)));
         self.ingress.settings.store(Arc::new(plan.server.clone()));
         let until = Some(self.engine.log.head().borrow().next);
-        self.halt(&leaving, &Halt { rules: old, until });
+        self.halt(&change.removed, &Halt { until, ..pinned });
         let lost = self.replace(plan, &change, readers).await;
         // What only a restart changes stays as it was.
         *current = Current { fixed: current.fixed.clone(), ..next };
@@ -195,7 +199,7 @@ impl Live {
 
     /// Start the new, replace the changed, end the removed; returns those that could not be started.
     async fn replace(&self, plan: Plan, change: &Change, mut readers: Readers) -> Vec<Arc<str>> {
-        let (count, limit) = (plan.sinks.len(), plan.server.drain.0);
+        let (count, limit) = (plan.sinks.len(), plan.server.drain.0.min(PARTING));
         let mut changed = Vec::new();
         for sink in plan.sinks {
             if let Some(reader) = readers.remove(&sink.name) {

@@ -1,15 +1,15 @@
 //! What asks for a reload: a change in the configuration folder, or SIGHUP.
 //!
-//! Guarantees: a burst of changes (an editor's save, a copy) is one reload, within a second of the
-//! last of them and two of the first; files that are no layers ask for nothing. If the folder cannot be watched, that is
-//! said once, and SIGHUP and the API still work.
+//! Guarantees: a burst of changes (an editor's save, a copy) is one reload, within two seconds of the
+//! first; files that are no layers ask for nothing. If the folder cannot be watched, that is said
+//! once, and SIGHUP and the API still work.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::reload::Live;
@@ -20,25 +20,35 @@ const QUIET: Duration = Duration::from_millis(300);
 /// A burst is not waited out longer than this.
 const BURST: Duration = Duration::from_millis(1_500);
 
-/// Reload whenever asked to, for ever.
-pub(super) async fn reload_when_asked(live: Arc<Live>) {
-    let changed = Arc::new(Notify::new());
-    // Dropping it ends the watch.
-    let watcher = watch(&live.config, changed.clone());
-    if let Err(error) = &watcher {
-        tracing::warn!(folder = %live.config.display(), %error, "cannot watch the configuration; after a change send SIGHUP or POST /-/reload");
+/// The ways to ask for a reload, opened. From here on nothing that is asked is missed, and a SIGHUP
+/// no longer ends the process.
+pub(super) struct Asked {
+    live: Arc<Live>,
+    changed: Arc<Notify>,
+    hangup: Signal,
+    /// Dropping it ends the watch.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl Asked {
+    pub fn listen(live: Arc<Live>) -> std::io::Result<Self> {
+        let changed = Arc::new(Notify::new());
+        let watcher = watch(&live.config, changed.clone()).map_err(|error| {
+            tracing::warn!(folder = %live.config.display(), %error, "cannot watch the configuration; after a change send SIGHUP or POST /-/reload");
+        });
+        Ok(Self { live, changed, hangup: signal(SignalKind::hangup())?, _watcher: watcher.ok() })
     }
-    let mut hangup = match signal(SignalKind::hangup()) {
-        Ok(hangup) => hangup,
-        Err(error) => return tracing::warn!(%error, "cannot listen for SIGHUP"),
-    };
-    loop {
-        tokio::select! {
-            () = changed.notified() => settle(&changed).await,
-            _ = hangup.recv() => {}
+
+    /// Reload whenever asked to, for ever.
+    pub async fn reload(mut self) {
+        loop {
+            tokio::select! {
+                () = self.changed.notified() => settle(&self.changed).await,
+                _ = self.hangup.recv() => {}
+            }
+            // What came of it is in the journal and the metrics.
+            let _ = self.live.reload().await;
         }
-        // What came of it is in the journal and the metrics.
-        let _ = live.reload().await;
     }
 }
 

@@ -34,9 +34,9 @@ pub(super) enum Quarantine {
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only this sink's (for the quarantine: this source's).
-    #[arg(long, value_name = "NAME")]
-    sink: Option<String>,
+    /// Only those of this sink (dead letters) or source (quarantine).
+    #[arg(long = "of", visible_aliases = ["sink", "source"], value_name = "NAME")]
+    of: Option<String>,
     /// Most letters shown.
     #[arg(long, default_value_t = 100)]
     limit: usize,
@@ -113,7 +113,7 @@ fn asked(config: &Path, post: bool, path: &str) -> Result<(), Exit> {
 }
 
 fn listed(config: &Path, base: &str, list: &List) -> Result<(), Exit> {
-    let only = list.sink.as_ref().map(|sink| format!("&sink={sink}")).unwrap_or_default();
+    let only = list.of.as_ref().map(|of| format!("&sink={of}")).unwrap_or_default();
     let admin = Admin::of(config)?;
     let answer = block_on(admin.get(&format!("{base}?limit={}{only}", list.limit)))?;
     if list.json {

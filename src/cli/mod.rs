@@ -38,7 +38,8 @@ pub(crate) enum Exit {
 
 /// A durable gateway from security products' webhooks to every SIEM, XDR, SOAR and ticket system.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 74 the disk failed, 78 wrong configuration.
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 74 the disk failed,
+/// 78 wrong configuration, 130 `run` was ended by a second signal.
 #[derive(Debug, Parser)]
 #[command(name = "siemgate", version, max_term_width = 100)]
 struct Arguments {

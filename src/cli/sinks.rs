@@ -76,7 +76,11 @@ fn show(kind: &Kind) {
     {
         let star = if required(name) { "*" } else { " " };
         let about = setting.get("description").and_then(|d| d.as_str()).unwrap_or_default();
-        println!(" {star} {name:<14} {}", about.replace('\n', " "));
+        println!(" {star} {name:<16} {}", about.replace('\n', " "));
     }
-    println!("\nIn config.d/50-{}.toml:\n\n{}", kind.name, kind.sample.trim());
+    println!(
+        "\nIn config.d/50-{}.toml:\n\n{}",
+        kind.name,
+        kind.sample_with("https://siem.example", "/etc/siemgate").trim()
+    );
 }

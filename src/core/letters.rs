@@ -130,11 +130,18 @@ impl<N: Labelled + Serialize + DeserializeOwned> Letters<N> {
         Ok(position)
     }
 
-    /// The open letters from number `from` on, oldest first, at most `limit`.
-    pub async fn list(&self, from: Position, limit: usize) -> Result<Vec<Letter<N>>, LogError> {
+    /// The open letters from number `from` on, oldest first, at most `limit`; only those with
+    /// `label`, if one is given.
+    pub async fn list(
+        &self,
+        from: Position,
+        label: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Letter<N>>, LogError> {
         let mut found = Vec::new();
         self.each(from, |number, event, entry| {
             if let Entry::Letter(note) = entry
+                && label.is_none_or(|label| **note.label() == *label)
                 && self.lock().contains_key(&number)
             {
                 found.push(Letter { number, event, note });
@@ -147,7 +154,10 @@ impl<N: Labelled + Serialize + DeserializeOwned> Letters<N> {
 
     /// The open letter `number`.
     pub async fn get(&self, number: Position) -> Result<Option<Letter<N>>, LogError> {
-        let found = self.list(number, 1).await?;
+        if !self.lock().contains_key(&number) {
+            return Ok(None);
+        }
+        let found = self.list(number, None, 1).await?;
         Ok(found.into_iter().find(|letter| letter.number == number))
     }
 

@@ -143,8 +143,10 @@ async fn readyz(admin: Data<Admin>) -> impl Responder {
 /// Which letters to list or replay.
 #[derive(Debug, Deserialize)]
 struct Selection {
-    /// Only this sink's (dead letters) or source's (quarantine).
+    /// Only this sink's dead letters.
     sink: Option<String>,
+    /// Only this source's quarantined bodies.
+    source: Option<String>,
     /// From this number on.
     #[serde(default)]
     from: Position,
@@ -156,8 +158,8 @@ impl Selection {
     fn limit(&self) -> usize {
         self.limit.unwrap_or(100).min(1_000)
     }
-    fn wants(&self, label: &str) -> bool {
-        self.sink.as_deref().is_none_or(|sink| sink == label)
+    fn label(&self) -> Option<&str> {
+        self.sink.as_deref().or(self.source.as_deref())
     }
 }
 
@@ -191,13 +193,10 @@ async fn list<N>(letters: &Letters<N>, selection: &Selection) -> Answer
 where
     N: Labelled + Serialize + serde::de::DeserializeOwned,
 {
-    let all = letters.list(selection.from, selection.limit()).await.map_err(unreadable)?;
+    let all = letters.list(selection.from, selection.label(), selection.limit()).await;
+    let all = all.map_err(unreadable)?;
     let open: u64 = letters.counts().values().sum();
-    let shown: Vec<_> = all
-        .iter()
-        .filter(|letter| selection.wants(letter.note.label()))
-        .map(|letter| view(letter, false))
-        .collect();
+    let shown: Vec<_> = all.iter().map(|letter| view(letter, false)).collect();
     Ok(HttpResponse::Ok().json(json!({ "open": open, "letters": shown })))
 }
 
@@ -281,10 +280,10 @@ async fn dead_replay((request, admin): Guarded, number: web::Path<u64>) -> Answe
 
 async fn dead_replay_all((request, admin): Guarded, selection: Query<Selection>) -> Answer {
     guard(&request, &admin)?;
-    let letters =
-        admin.engine().dead.list(selection.from, selection.limit()).await.map_err(unreadable)?;
+    let dead = &admin.engine().dead;
+    let letters = dead.list(selection.from, selection.label(), selection.limit()).await;
     let (mut replaying, mut left) = (0, 0);
-    for letter in letters.into_iter().filter(|letter| selection.wants(&letter.note.sink)) {
+    for letter in letters.map_err(unreadable)? {
         let sink = letter.note.sink.clone();
         match (admin.offer)(&sink, Extra::Replay { letter: letter.number, event: letter.event }) {
             Some(true) => replaying += 1,

@@ -39,7 +39,7 @@ fn none() -> OneOrMany<String> {
 }
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 3] = ["when", "transform", "format"];
+const LATER: [&str; 4] = ["when", "transform", "format", "follow"];
 
 /// The JSON Schema of one `[routes.NAME]`.
 pub fn schema() -> Schema {

@@ -182,7 +182,6 @@ async fn send_tells_whether_a_harmless_sample_was_delivered() {
 #[tokio::test]
 async fn commands_say_when_no_gateway_runs() {
     let gateway = on_shipped_config();
-    gateway.configure("00-base.toml", "");
     for arguments in [&["send"][..], &["dead", "list"], &["quarantine", "list"]] {
         let alone = gateway.cli(arguments).await;
         assert_eq!(alone.code, Some(1), "{alone:?}");

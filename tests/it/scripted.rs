@@ -224,7 +224,7 @@ impl Stage {
     }
 
     pub async fn dead_bodies(&self) -> Vec<String> {
-        let letters = self.engine.dead.list(Default::default(), 1_000).await.unwrap();
+        let letters = self.engine.dead.list(Default::default(), None, 1_000).await.unwrap();
         letters.iter().map(|l| String::from_utf8_lossy(&l.event.body).into_owned()).collect()
     }
 

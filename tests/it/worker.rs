@@ -48,7 +48,7 @@ async fn one_refused_event_among_a_thousand_is_found_and_buried_with_the_reply()
     stage.settled().await;
     assert_eq!(stage.sink.took().len(), 999);
     assert_eq!(stage.dead_bodies().await, ["poison"]);
-    let letter = &stage.engine.dead.list(Position(0), 1).await.unwrap()[0];
+    let letter = &stage.engine.dead.list(Position(0), None, 1).await.unwrap()[0];
     assert_eq!(letter.note.reply.as_ref().unwrap().excerpt, "says 400");
     let took = stage.sink.attempts().last().unwrap().0;
     assert!(took < Duration::from_secs(30), "the sink was stopped for {took:?}");
@@ -129,9 +129,11 @@ async fn a_long_outage_loses_and_condemns_nothing() {
 async fn a_destination_that_fails_by_chance_condemns_nothing() {
     let stage = Stage::new(1).await;
     let chance = std::sync::Mutex::new(fastrand::Rng::with_seed(1));
-    stage.sink.answers(move |_, _| {
-        if chance.lock().unwrap().bool() { fails(Cause::Down, 502) } else { ok() }
-    });
+    stage.sink.answers(
+        move |_, _| {
+            if chance.lock().unwrap().bool() { fails(Cause::Down, 502) } else { ok() }
+        },
+    );
     for thousand in 0..3 {
         stage.append(numbered(thousand * 1_000..(thousand + 1) * 1_000)).await;
         stage.settled().await;

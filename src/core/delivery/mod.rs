@@ -73,6 +73,8 @@ pub struct Halt {
     pub rules: Arc<Rules>,
     /// Where it stops reading; nowhere yet while `None`.
     pub until: Option<Position>,
+    /// Wait only for what is in flight: what else it holds is read again by its successor.
+    pub at_once: bool,
 }
 
 /// One sink to deliver to.

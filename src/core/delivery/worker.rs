@@ -240,12 +240,20 @@ impl Worker {
         self.halt.borrow().as_ref().and_then(|halt| halt.until)
     }
 
+    /// Its successor sends the rest.
+    fn hands_over(&self) -> bool {
+        self.halt.borrow().as_ref().is_some_and(|halt| halt.at_once)
+    }
+
     fn is_leaving(&self) -> bool {
-        self.draining || self.until().is_some()
+        self.draining || self.until().is_some() || self.hands_over()
     }
 
     /// How much to read next; no event when it has read all it is to read.
     fn page_limit(&self) -> Limit {
+        if self.hands_over() {
+            return Limit { events: 0, ..PAGE };
+        }
         let left =
             self.until().map_or(u64::MAX, |until| until.since(self.books.reader.standing().next));
         Limit { events: PAGE.events.min(usize::try_from(left).unwrap_or(usize::MAX)), ..PAGE }
@@ -253,6 +261,9 @@ impl Worker {
 
     /// Drained: nothing in flight, and either all is delivered or the destination does not take it.
     fn is_idle(&self) -> bool {
+        if self.hands_over() {
+            return self.flights.is_empty();
+        }
         let end = self.until().unwrap_or_else(|| self.head.borrow().next);
         let caught_up = self.books.reader.standing().next >= end;
         self.flights.is_empty() && ((self.queue.len() == 0 && caught_up) || !self.can_deliver())

@@ -18,6 +18,9 @@ use crate::core::sink::{Cause, Fault, Outcome, Piece};
 impl Worker {
     /// Send what may be sent, and say when to look again.
     pub(super) fn dispatch(&mut self, now: Instant) -> Option<Instant> {
+        if self.hands_over() {
+            return None;
+        }
         loop {
             match self.pace.permit(now, self.flights.len()) {
                 Permit::Send => {
