@@ -211,6 +211,9 @@ fn announce(plan: &Plan, engine: &Engine) {
     for warning in &plan.warnings {
         tracing::warn!("configuration: {warning}");
     }
+    for gap in &plan.coverage {
+        tracing::warn!("coverage: {gap}");
+    }
 }
 
 async fn start_workers(

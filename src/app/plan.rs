@@ -19,11 +19,12 @@ use crate::core::log::Start;
 use crate::core::sink::Class;
 use crate::core::source::{Decoders, Source};
 use crate::http::door::Door;
-use crate::routes::Table;
+use crate::routes::{Gap, Table};
 use crate::{sinks, sources};
 
-/// The tables of a configuration.
-const SECTIONS: [&str; 9] = [
+/// The tables of a configuration, and its only value outside a table.
+const SECTIONS: [&str; 10] = [
+    ALLOW_UNROUTED,
     "server",
     "log",
     "journal",
@@ -34,6 +35,9 @@ const SECTIONS: [&str; 9] = [
     "dead_letters",
     "quarantine",
 ];
+
+/// Top-level key: critical events may go nowhere, and there may be no sink.
+const ALLOW_UNROUTED: &str = "allow_unrouted";
 
 /// Everything that `run` needs.
 pub struct Plan {
@@ -55,6 +59,8 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// What is allowed but probably not meant.
     pub warnings: Problems,
+    /// Sorts of events that do not all reach a sink.
+    pub coverage: Vec<Gap>,
     /// Fingerprint of the effective values.
     pub hash: String,
 }
@@ -105,6 +111,18 @@ impl Reading {
         self.keep(section.read())
     }
 
+    /// The top-level truth value `name`, false when it is absent.
+    fn flag(&mut self, root: &mut Section, name: &str) -> bool {
+        let value = root.table.remove(name);
+        if !matches!(value, None | Some(Value::Bool(_))) {
+            self.problems.push(
+                Problem::new(name, "must be true or false")
+                    .help(format!("write {name} = true above the first [section] of a file")),
+            );
+        }
+        value == Some(Value::Bool(true))
+    }
+
     /// The table `name`, empty when it is absent (or wrong, which is reported).
     fn table(&mut self, root: &mut Section, name: &str) -> Section {
         self.keep(root.take(name)).unwrap_or_else(|| Section::new(name, serde_json::Map::new()))
@@ -145,6 +163,7 @@ impl Plan {
     fn of(layers: &Layers) -> Result<Self, Problems> {
         let mut root = layers.root();
         let mut reading = Reading { problems: unknown_sections(&root) };
+        let allow_unrouted = reading.flag(&mut root, ALLOW_UNROUTED);
         let server: Option<ServerSettings> = reading.section(&mut root, "server");
         let log = reading.section(&mut root, "log");
         let journal = reading.section(&mut root, "journal");
@@ -153,6 +172,10 @@ impl Plan {
         let sources = sources_of(&mut reading, &mut root);
         let sinks = sinks_of(&mut reading, &mut root);
         let table = table_of(&mut reading, &mut root, &sources, &sinks);
+        let coverage = table.as_ref().map(Table::coverage).unwrap_or_default();
+        if !allow_unrouted {
+            reading.problems.extend(unrouted(&names(&sinks), &coverage));
+        }
         if let Some(server) = &server {
             reading.problems.extend(listener_problems(server));
         }
@@ -179,6 +202,7 @@ impl Plan {
                     table,
                     sinks,
                     warnings,
+                    coverage,
                     hash,
                 })
             }
@@ -201,6 +225,25 @@ fn names<T>(named: &Named<T>) -> Vec<Arc<str>> {
 fn unknown_sections(root: &Section) -> Problems {
     let unknown = root.table.keys().filter(|name| !SECTIONS.contains(&name.as_str()));
     unknown.map(|name| Section::unknown_name(name, "section", name, SECTIONS.into_iter())).collect()
+}
+
+/// What would let critical events go nowhere. Nobody means that, and nobody would notice.
+fn unrouted(sinks: &[Arc<str>], coverage: &[Gap]) -> Option<Problem> {
+    if sinks.is_empty() {
+        let help = "add one (`siemgate sinks` lists the kinds), such as [sinks.archive] with type = \"file\"; or write allow_unrouted = true above the first [section] of a file";
+        return Some(
+            Problem::new("sinks", "there is no sink: every event would go nowhere").help(help),
+        );
+    }
+    let lost: Vec<String> = coverage
+        .iter()
+        .filter(|gap| gap.loses_critical())
+        .map(|gap| format!("\n      {gap}"))
+        .collect();
+    (!lost.is_empty()).then(|| {
+        Problem::new("routes", format!("critical events would go nowhere:{}", lost.concat()))
+            .help("add a route that takes them, or [unmatched] with sinks = [\"NAME\"]; if it is meant, write allow_unrouted = true above the first [section] of a file")
+    })
 }
 
 fn listener_problems(server: &ServerSettings) -> Problems {

@@ -114,6 +114,8 @@ pub struct Change {
     pub needs_restart: Vec<&'static str>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<String>,
+    /// Sorts of events that do not all reach a sink.
+    pub coverage: Vec<String>,
 }
 
 impl Live {
@@ -152,6 +154,7 @@ impl Live {
         let mut change = compare(current, &next);
         change.needs_restart = current.fixed.differences(&next.fixed);
         change.warnings = plan.warnings.iter().map(ToString::to_string).collect();
+        change.coverage = plan.coverage.iter().map(ToString::to_string).collect();
         let readers = self.open_new(&plan.sinks, &change.added).await?;
         // From here on nothing can fail.
         super::announce(&plan, &self.engine);

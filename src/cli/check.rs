@@ -20,6 +20,9 @@ pub(super) fn run(config: &Path) -> Exit {
     for sink in &plan.sinks {
         println!("  sink {} ({})", sink.name, sink.kind.name);
     }
+    for gap in &plan.coverage {
+        println!("coverage: {gap}");
+    }
     for warning in &plan.warnings {
         println!("warning: {warning}");
     }

@@ -13,6 +13,22 @@ use super::finding::Finding;
 pub trait Source: Send + Sync {
     /// What `body` says; everything unreadable is left unknown and named in `Finding::unknown`.
     fn decode(&self, body: &[u8]) -> Finding;
+
+    /// The words that its findings can have; none where anything may come.
+    fn words(&self) -> Words {
+        Words::default()
+    }
+}
+
+/// What a source is known to say, in its own normalised words.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Words {
+    /// States.
+    pub states: &'static [&'static str],
+    /// Those of the states that end an incident, so that their severity is always info.
+    pub ended: &'static [&'static str],
+    /// Categories.
+    pub categories: &'static [&'static str],
 }
 
 /// The configured sources by name: turns a stored event back into its finding.
@@ -23,6 +39,11 @@ impl Decoders {
     /// A table from source names to decoders.
     pub fn new(table: BTreeMap<Arc<str>, Arc<dyn Source>>) -> Self {
         Self(table)
+    }
+
+    /// Every source with its words.
+    pub fn words(&self) -> impl Iterator<Item = (&Arc<str>, Words)> {
+        self.0.iter().map(|(name, source)| (name, source.words()))
     }
 
     /// The event's finding, decoded at most once while the event is in memory.

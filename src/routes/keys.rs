@@ -81,15 +81,15 @@ pub(super) enum Doubt {
 /// Compiled keys.
 #[derive(Debug, Default)]
 pub(super) struct Test {
-    sources: Option<Patterns>,
-    min_severity: Option<Severity>,
-    states: Option<Vec<String>>,
-    categories: Option<Patterns>,
-    clusters: Option<Patterns>,
-    users: Option<Patterns>,
-    client_ips: Option<Vec<IpNet>>,
-    shares: Option<Patterns>,
-    simulated: Option<bool>,
+    pub(super) sources: Option<Patterns>,
+    pub(super) min_severity: Option<Severity>,
+    pub(super) states: Option<Vec<String>>,
+    pub(super) categories: Option<Patterns>,
+    pub(super) clusters: Option<Patterns>,
+    pub(super) users: Option<Patterns>,
+    pub(super) client_ips: Option<Vec<IpNet>>,
+    pub(super) shares: Option<Patterns>,
+    pub(super) simulated: Option<bool>,
 }
 
 impl Test {
@@ -119,18 +119,35 @@ impl Test {
 
     /// Whether all keys hold; without any key, yes. The cheap ones are asked first.
     pub fn holds(&self, source: &str, finding: &Finding, doubt: Doubt) -> bool {
+        self.sort_holds(source, finding, doubt) && self.names_hold(finding)
+    }
+
+    /// Whether the keys hold that ask for a sort of event: what coverage goes through.
+    pub fn sort_holds(&self, source: &str, finding: &Finding, doubt: Doubt) -> bool {
         self.severity_holds(finding.severity, doubt)
             && self.state_holds(&finding.state, doubt)
             && self.simulated.is_none_or(|simulated| simulated == finding.simulated)
             && any(&self.sources, std::iter::once(source))
             && any(&self.categories, finding.category.as_deref().into_iter())
-            && any(&self.users, finding.user.as_deref().into_iter())
+    }
+
+    /// Whether the keys hold that ask for somebody or something by name.
+    pub fn names_hold(&self, finding: &Finding) -> bool {
+        any(&self.users, finding.user.as_deref().into_iter())
             && any(&self.clusters, finding.clusters.iter().map(String::as_str))
             && any(&self.shares, finding.shares.iter().map(String::as_str))
             && self.addresses_hold(&finding.client_ips)
     }
 
-    fn severity_holds(&self, severity: Severity, doubt: Doubt) -> bool {
+    /// Whether any key asks for somebody or something by name.
+    pub fn asks_names(&self) -> bool {
+        self.users.is_some()
+            || self.clusters.is_some()
+            || self.shares.is_some()
+            || self.client_ips.is_some()
+    }
+
+    pub(super) fn severity_holds(&self, severity: Severity, doubt: Doubt) -> bool {
         match (self.min_severity, severity) {
             (None, _) => true,
             (Some(_), Severity::Unknown) => doubt == Doubt::Holds,
@@ -138,7 +155,7 @@ impl Test {
         }
     }
 
-    fn state_holds(&self, state: &State, doubt: Doubt) -> bool {
+    pub(super) fn state_holds(&self, state: &State, doubt: Doubt) -> bool {
         match (&self.states, state) {
             (None, _) => true,
             (Some(states), State::Known(word)) => states.iter().any(|wanted| wanted == word),
@@ -146,7 +163,7 @@ impl Test {
         }
     }
 
-    fn addresses_hold(&self, addresses: &[String]) -> bool {
+    pub(super) fn addresses_hold(&self, addresses: &[String]) -> bool {
         let Some(networks) = &self.client_ips else { return true };
         let inside = |address: IpAddr| networks.iter().any(|network| network.contains(&address));
         addresses
@@ -156,7 +173,7 @@ impl Test {
 }
 
 /// Whether a key is not given, or any value matches any of its patterns.
-fn any<'v>(patterns: &Option<Patterns>, values: impl Iterator<Item = &'v str>) -> bool {
+pub(super) fn any<'v>(patterns: &Option<Patterns>, values: impl Iterator<Item = &'v str>) -> bool {
     patterns.as_ref().is_none_or(|patterns| patterns.match_any(values))
 }
 

@@ -6,6 +6,7 @@
 //! builds another, with another generation.
 
 mod build;
+mod coverage;
 mod keys;
 mod patterns;
 mod warnings;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use build::schema;
+pub use coverage::{Gap, Reach};
 
 use crate::core::config::{Problem, Problems, Section};
 use crate::core::event::{Draft, Event};

@@ -34,6 +34,11 @@ impl Patterns {
         Self(texts.as_slice().iter().map(|text| Pattern::new(text)).collect())
     }
 
+    /// The patterns as written.
+    pub fn texts(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|pattern| pattern.0.to_string())
+    }
+
     /// Whether any of `names` matches any pattern.
     pub fn match_any<'n>(&self, mut names: impl Iterator<Item = &'n str>) -> bool {
         names.any(|name| self.0.iter().any(|pattern| pattern.matches(name)))

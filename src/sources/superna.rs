@@ -21,7 +21,7 @@ use super::time::Times;
 use super::{Kind, one_line, web_link};
 use crate::core::config::{OneOrMany, Problems, Section};
 use crate::core::finding::{Finding, Severity, State};
-use crate::core::source::Source;
+use crate::core::source::{Source, Words};
 use keys::{Field, Keys};
 use meaning::{Guard, Seen};
 use read::Found;
@@ -166,6 +166,10 @@ impl Source for Superna {
             Some(found) => self.finding(found),
             None => Finding { unknown: vec!["body"], ..Finding::default() },
         }
+    }
+
+    fn words(&self) -> Words {
+        meaning::WORDS
     }
 }
 

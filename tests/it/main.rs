@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_macros)]
 
 mod cli;
+mod coverage;
 mod crash;
 mod dead_letters;
 mod drain;

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use crate::core::finding::{Severity, State, normalise};
+use crate::core::source::Words;
 
 use super::keys::squashed;
 
@@ -30,6 +31,12 @@ const STATES: [&str; 13] = [
 
 /// States that end an incident: what follows is an update, whatever severity it repeats.
 const ENDED: [&str; 4] = ["access_restored", "resolved", "archived", "auto_archived"];
+
+/// Every category that `category` gives.
+const CATEGORIES: [&str; 4] = ["ransomware", "auditor", "activity_report", "test"];
+
+/// All that a finding can say.
+pub(super) const WORDS: Words = Words { states: &STATES, ended: &ENDED, categories: &CATEGORIES };
 
 /// The state that `word` names.
 pub(super) fn state(word: Option<String>) -> State {
