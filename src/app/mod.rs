@@ -5,6 +5,8 @@
 //! then the doors, then the cursors, then the logs) means that a restart loses nothing. It contains
 //! no rule of its own.
 
+pub mod cases;
+mod explain;
 mod plan;
 mod reload;
 mod stores;
@@ -24,6 +26,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use explain::{Explainer, Explanation, Sent};
 pub use plan::{Plan, SinkPlan, SourcePlan};
 pub use reload::Change;
 
@@ -113,6 +116,7 @@ impl Gateway {
         rebuilt.map_err(|source| AppError::Log { what: "reading the newest events", source })?;
         let workers = Arc::new(Workers::default());
         let current = Mutex::new(Current::of(&plan));
+        let explainer = ArcSwap::from_pointee(Explainer::of(&plan));
         let Plan { server, sources, sinks, hash, .. } = plan;
         start_workers(&engine, &workers, sinks).await?;
         let doors = Doors::new(sources.iter().map(|source| source.door.clone()).collect());
@@ -135,6 +139,7 @@ impl Gateway {
             draining: draining.clone(),
             runtime: tokio::runtime::Handle::current(),
             current,
+            explainer,
         });
         let side = admin_side(&live, admin_address);
         let servers =
@@ -250,6 +255,7 @@ fn admin_side(live: &Arc<Live>, address: SocketAddr) -> Data<Admin> {
         hosts.push(address.to_string());
     }
     let (workers, state, reloads) = (live.workers.clone(), live.clone(), live.clone());
+    let explaining = live.clone();
     Data::new(Admin {
         ingress: live.ingress.clone(),
         offer: Arc::new(move |sink, extra| workers.offer(sink, extra)),
@@ -272,6 +278,7 @@ fn admin_side(live: &Arc<Live>, address: SocketAddr) -> Data<Admin> {
                 change.map(|change| serde_json::to_value(change).unwrap_or_default())
             })
         }),
+        explain: Arc::new(move |asked| explaining.explainer.load().answer(asked)),
         hosts,
     })
 }

@@ -14,10 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::web::Data;
+use arc_swap::ArcSwap;
 use futures_util::future::{join, join_all};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::explain::Explainer;
 use super::plan::{Plan, SinkPlan};
 use super::workers::{Workers, spec};
 use crate::core::config::{LogSettings, Problem, Problems, QuarantineSettings, ServerSettings};
@@ -40,6 +42,8 @@ pub(super) struct Live {
     /// Where workers live, wherever a reload is asked for.
     pub runtime: tokio::runtime::Handle,
     pub current: Mutex<Current>,
+    /// Swapped together with the rules.
+    pub explainer: ArcSwap<Explainer>,
 }
 
 /// What is in force, as far as the next reload must know it.
@@ -165,6 +169,9 @@ impl Live {
         self.engine
             .rules
             .store(Arc::new(Rules { select: plan.table.clone(), shape: plan.table.clone() }));
+        let built = |name: &Arc<str>| change.added.contains(name) || change.changed.contains(name);
+        let explainer = Explainer::of(&plan).keeping(&self.explainer.load(), |name| !built(name));
+        self.explainer.store(Arc::new(explainer));
         let doors = plan.sources.iter().map(|source| source.door.clone()).collect();
         self.ingress.doors.store(Arc::new(Doors::new(doors)));
         self.ingress.settings.store(Arc::new(plan.server.clone()));

@@ -2,9 +2,18 @@
 
 use std::path::Path;
 
-use super::{Exit, plan};
+use clap::Args;
 
-pub(super) fn run(config: &Path) -> Exit {
+use super::{Exit, plan, test};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Run the test cases too (see `siemgate test`).
+    #[arg(long)]
+    tests: bool,
+}
+
+pub(super) fn run(config: &Path, arguments: &Arguments) -> Exit {
     let plan = match plan(config) {
         Ok(plan) => plan,
         Err(exit) => return exit,
@@ -25,6 +34,12 @@ pub(super) fn run(config: &Path) -> Exit {
     }
     for warning in &plan.warnings {
         println!("warning: {warning}");
+    }
+    if arguments.tests {
+        match test::run_on(&plan, &test::folder(config)) {
+            Exit::Ok => {}
+            exit => return exit,
+        }
     }
     println!("The configuration is good.");
     Exit::Ok

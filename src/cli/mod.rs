@@ -8,11 +8,13 @@
 
 mod admin;
 mod check;
+mod explain;
 mod letters;
 mod log;
 mod run;
 mod send;
 mod sinks;
+mod test;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,7 +64,12 @@ enum Command {
     /// Start the gateway and run until it is told to stop (SIGTERM or Ctrl-C).
     Run,
     /// Read and check the configuration, print what it means, and touch nothing.
-    Check,
+    Check(check::Arguments),
+    /// Tell what becomes of an event: what was read from it, which routes take it and why, and the
+    /// exact bytes every sink would send. Sends nothing.
+    Explain(explain::Arguments),
+    /// Run test cases: events with what is expected to become of them.
+    Test(test::Arguments),
     /// Tell the running gateway to read its configuration again, and print what changed.
     Reload,
     /// Send a harmless sample event through the running gateway, as a webhook.
@@ -89,7 +96,9 @@ pub fn main() -> ExitCode {
     let config = arguments.config.as_path();
     let exit = match arguments.command {
         Command::Run => run::run(config),
-        Command::Check => check::run(config),
+        Command::Check(check) => check::run(config, &check),
+        Command::Explain(explain) => explain::run(config, &explain),
+        Command::Test(test) => test::run(config, &test),
         Command::Reload => letters::reload(config),
         Command::Send(send) => send::run(config, send),
         Command::Sinks(which) => sinks::run(config, &which),

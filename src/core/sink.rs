@@ -26,11 +26,33 @@ pub trait Sink: Send + Sync {
     /// cancelled and called again (a shared connection then counts as broken).
     async fn send(&self, pieces: &[Piece], now: Timestamp) -> Outcome;
 
+    /// Pure. What `send` would make of these pieces, without credentials; `None` where that is the
+    /// pieces' bytes, one after the other. For `explain`.
+    fn preview(&self, pieces: &[Piece]) -> Option<Preview> {
+        let _ = pieces;
+        None
+    }
+
     /// Reach the destination with these credentials, delivering nothing.
     async fn probe(&self, now: Timestamp) -> Result<Probe, Fault>;
 
     /// Finish what is buffered and let go, by `deadline` at the latest.
     async fn close(&self, deadline: Instant);
+}
+
+/// A request as it would be sent, with every credential masked.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// The method.
+    pub method: String,
+    /// The address; its path and query may be secret and are left out.
+    pub url: String,
+    /// The kind's own headers, in order.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Bytes,
+    /// The body held a secret, which is masked: these are not the bytes of the wire.
+    pub body_masked: bool,
 }
 
 /// One encoded event of a batch. Retries send the same `bytes`.

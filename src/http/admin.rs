@@ -1,4 +1,4 @@
-//! The admin listener: metrics, health, dead letters and the quarantine.
+//! The admin listener: metrics, health, dead letters, the quarantine, explanations.
 //!
 //! Guarantees: `/metrics`, `/healthz` and `/readyz` only read; everything under `/api/` answers
 //! only to a Host that is one of ours and to no web page (an Origin header is refused), so that a
@@ -15,10 +15,11 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::body::{self, BodyError};
 use super::ingress::Ingress;
 use crate::core::config::Problems;
 use crate::core::delivery::{Engine, Extra};
-use crate::core::event::{EventId, Position};
+use crate::core::event::{Event, EventId, Position};
 use crate::core::letters::{Labelled, Letter, Letters};
 use crate::core::log::LogError;
 
@@ -28,6 +29,22 @@ pub type Offer = Arc<dyn Fn(&str, Extra) -> Option<bool> + Send + Sync>;
 /// Reads the configuration again: what changed, or every problem.
 pub type Reload =
     Arc<dyn Fn() -> BoxFuture<'static, Result<serde_json::Value, Problems>> + Send + Sync>;
+
+/// What to explain.
+pub enum Asked {
+    /// A body as a sender would post it, to this source (or to the only one).
+    Body {
+        /// Name of the source.
+        source: Option<String>,
+        /// The body.
+        body: web::Bytes,
+    },
+    /// An event of the log.
+    Event(Arc<Event>),
+}
+
+/// Says what becomes of an event, or why it is none.
+pub type Explain = Arc<dyn Fn(Asked) -> Result<serde_json::Value, String> + Send + Sync>;
 
 /// What the admin listener serves from.
 pub struct Admin {
@@ -39,6 +56,8 @@ pub struct Admin {
     pub not_ready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// Reload.
     pub reload: Reload,
+    /// Explain.
+    pub explain: Explain,
     /// Names and addresses this listener may be called by.
     pub hosts: Vec<String>,
 }
@@ -57,6 +76,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/readyz", web::get().to(readyz))
         .route("/-/reload", web::post().to(reload))
         .route("/api/v1/sinks/{name}/forget", web::post().to(sink_forget))
+        .route("/api/v1/explain", web::post().to(explain))
         .route("/api/v1/dead", web::get().to(dead_list))
         .route("/api/v1/dead/replay", web::post().to(dead_replay_all))
         .route("/api/v1/dead/{number}", web::get().to(dead_show))
@@ -233,6 +253,56 @@ async fn reload((request, admin): Guarded) -> Answer {
                 .json(json!({ "error": error, "problems": problems })))
         }
     }
+}
+
+/// What to explain: the body as from this source, or the stored event with this id.
+#[derive(Debug, Deserialize)]
+struct Question {
+    source: Option<String>,
+    id: Option<EventId>,
+}
+
+async fn explain(
+    (request, admin): Guarded,
+    question: Query<Question>,
+    payload: web::Payload,
+) -> Answer {
+    guard(&request, &admin)?;
+    let Question { source, id } = question.into_inner();
+    // Holds the body's share of the budget until it is explained.
+    let mut read = None;
+    let asked = match id {
+        Some(id) => {
+            let found = admin.engine().log.find(id).await.map_err(unreadable)?;
+            Asked::Event(found.ok_or_else(|| told(404, format!("the log has no event {id}")))?)
+        }
+        None => {
+            let body = read.insert(read_body(&request, &admin, payload).await?).bytes.clone();
+            Asked::Body { source, body }
+        }
+    };
+    let answer = (admin.explain)(asked).map_err(|error| told(400, error))?;
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+/// Bounded and paid for like a webhook's.
+async fn read_body(
+    request: &HttpRequest,
+    admin: &Admin,
+    payload: web::Payload,
+) -> Result<body::Body, Told> {
+    let (ingress, settings) = (&admin.ingress, admin.ingress.settings.load_full());
+    let limit = usize::try_from(settings.body_limit.0).unwrap_or(usize::MAX);
+    let timeout = settings.body_timeout.0;
+    let read = body::read(request, payload.into_inner(), limit, timeout, &ingress.budget).await;
+    read.map_err(|error| match error {
+        BodyError::TooLarge { .. } => {
+            told(413, format!("the body is larger than {}", settings.body_limit))
+        }
+        BodyError::Broken(error) => told(400, error),
+        BodyError::Busy => told(503, "too many bodies at once; try again"),
+        BodyError::Late => told(408, "the body did not arrive in time"),
+    })
 }
 
 /// Delete the cursor of a sink that is not configured any more.

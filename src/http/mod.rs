@@ -9,7 +9,7 @@ pub mod body;
 mod deliveries;
 pub mod door;
 pub mod ingress;
-mod split;
+pub mod split;
 mod store;
 
 use std::net::{SocketAddr, TcpListener};

@@ -7,6 +7,7 @@
 
 mod build;
 mod coverage;
+mod explain;
 mod keys;
 mod patterns;
 mod warnings;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use build::schema;
 pub use coverage::{Gap, Reach};
+pub use explain::{Answer, Verdict};
 
 use crate::core::config::{Problem, Problems, Section};
 use crate::core::event::{Draft, Event};

@@ -5,10 +5,12 @@
 #![allow(clippy::disallowed_macros)]
 
 mod cli;
+mod config_cases;
 mod coverage;
 mod crash;
 mod dead_letters;
 mod drain;
+mod explain;
 mod gateway;
 mod guide;
 mod house;

@@ -15,7 +15,7 @@ use super::verdict::verdict;
 use super::{Answer, Http};
 use crate::core::Timestamp;
 use crate::core::route::Shaped;
-use crate::core::sink::{Cause, Fault, Outcome, Piece, Probe, Reply, Sink};
+use crate::core::sink::{Cause, Fault, Outcome, Piece, Preview, Probe, Reply, Sink};
 
 /// One request.
 pub struct Request {
@@ -88,6 +88,10 @@ impl<A: HttpApi> Sink for ApiSink<A> {
             Ok(reply) => self.api.accepted(&answer, reply, pieces.len()),
             Err(fault) => Outcome::Failed(fault),
         }
+    }
+
+    fn preview(&self, pieces: &[Piece]) -> Option<Preview> {
+        Some(self.http.preview(self.api.request(pieces)))
     }
 
     async fn probe(&self, now: Timestamp) -> Result<Probe, Fault> {

@@ -18,14 +18,14 @@ pub use reply::Answer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Proxy, redirect};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::config::{Problem, Problems, Secret, Section, Span};
-use crate::core::sink::Fault;
+use crate::core::sink::{Fault, Preview};
 use reply::Masks;
 
 /// No exchange lasts longer, whatever the worker's own timeout is.
@@ -110,6 +110,28 @@ impl Http {
             [Some(to), connection.proxy.as_ref()].into_iter().flatten().flat_map(Address::private);
         let masks = Masks::new(secrets.iter().map(|secret| secret.expose()).chain(paths));
         Ok(Self { client, masks, advice: Advice { section: section.key.clone(), credential } })
+    }
+
+    /// `request` for people: no credentials, and no path, which may be one.
+    pub fn preview(&self, request: Request) -> Preview {
+        let shown = |(name, value): (&HeaderName, &HeaderValue)| {
+            let value = match value.is_sensitive() {
+                true => "***".to_owned(),
+                false => self.masks.clean(&String::from_utf8_lossy(value.as_bytes())),
+            };
+            (name.to_string(), value)
+        };
+        // A body that holds no secret is shown to the byte, also where it is not UTF-8.
+        let text = String::from_utf8_lossy(&request.body);
+        let masked = self.masks.clean(&text);
+        let body_masked = *masked != *text;
+        Preview {
+            method: request.method.to_string(),
+            url: format!("{}/…", address::shown(&request.url)),
+            headers: request.headers.iter().map(shown).collect(),
+            body: if body_masked { masked.into() } else { request.body.clone() },
+            body_masked,
+        }
     }
 
     /// Send once and read the reply, or say why there is none.
