@@ -175,7 +175,7 @@ mod tests {
             (prop::sample::select(severities.to_vec()), prop::sample::select(states.to_vec()));
         let user = prop::sample::select(users.to_vec());
         let address = prop::sample::subsequence(vec!["10.0.0.1".to_owned(), "::1".into()], 0..=2);
-        (severity, state, user, address, any::<bool>()).prop_map(
+        (severity, state, user, address, prop::bool::ANY).prop_map(
             |(severity, state, user, client_ips, simulated)| Finding {
                 severity,
                 state,
