@@ -189,7 +189,8 @@ impl Plan {
                 Some(table),
             ) if reading.problems.is_empty() => {
                 let (sources, sinks) = (built(sources), built(sinks));
-                let warnings = table.warnings().to_vec();
+                let mut warnings = table.warnings().to_vec();
+                warnings.extend(layers.warnings());
                 let hash = layers.hash();
                 let table = Arc::new(table);
                 Ok(Self {
@@ -400,7 +401,7 @@ fn placed(problems: Problems, layers: &Layers) -> Problems {
         problem.at(place)
     };
     let mut problems: Problems = problems.into_iter().map(place).collect();
-    problems.sort_by_key(|problem| problem.place.as_ref().map(|at| (at.file.clone(), at.line)));
+    problems.sort_by(|a, b| a.place.cmp(&b.place));
     problems
 }
 

@@ -8,6 +8,7 @@
 
 mod admin;
 mod check;
+mod config;
 mod explain;
 mod letters;
 mod log;
@@ -42,6 +43,10 @@ pub(crate) enum Exit {
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 74 the disk failed,
 /// 78 wrong configuration, 130 `run` was ended by a second signal.
+///
+/// Environment: SIEMGATE_SECTION__KEY sets a key of the configuration, such as SIEMGATE_LOG__KEEP=30d
+/// (two underscores between names). SIEMGATE_CONFIG (as --config) and SIEMGATE_LOG_LEVEL (of the
+/// journal: info, debug) are reserved; any other SIEMGATE_ variable that leads to no key is an error.
 #[derive(Debug, Parser)]
 #[command(name = "siemgate", version, max_term_width = 100)]
 struct Arguments {
@@ -65,6 +70,9 @@ enum Command {
     Run,
     /// Read and check the configuration, print what it means, and touch nothing.
     Check(check::Arguments),
+    /// What holds and where it comes from, and the schema for editors.
+    #[command(subcommand)]
+    Config(config::Command),
     /// Tell what becomes of an event: what was read from it, which routes take it and why, and the
     /// exact bytes every sink would send. Sends nothing.
     Explain(explain::Arguments),
@@ -99,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check::run(config, &check),
         Command::Explain(explain) => explain::run(config, &explain),
         Command::Test(test) => test::run(config, &test),
+        Command::Config(command) => config::run(config, &command),
         Command::Reload => letters::reload(config),
         Command::Send(send) => send::run(config, send),
         Command::Sinks(which) => sinks::run(config, &which),

@@ -12,15 +12,27 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::problem::{Place, Problem, Problems};
+use super::safety;
 use super::section::Section;
 
-/// Environment variables of the command line, which are not configuration keys.
-const RESERVED: [&str; 4] = ["config", "admin", "journal", "log_level"];
+/// What the environment's keys begin with.
+const PREFIX: &str = "SIEMGATE_";
+
+/// Environment variables of the command line, without [`PREFIX`]: not configuration keys.
+pub const RESERVED: [&str; 2] = ["config", "log_level"];
 
 /// The merged configuration, with the texts it came from.
 pub struct Layers {
     root: Map<String, Value>,
     files: Vec<(PathBuf, String)>,
+    variables: Vec<Variable>,
+}
+
+/// An environment variable that sets a key.
+struct Variable {
+    name: String,
+    /// The names that lead to the key.
+    path: Vec<String>,
 }
 
 impl Layers {
@@ -38,10 +50,11 @@ impl Layers {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let figment = figment.merge(Env::prefixed("SIEMGATE_").ignore(&RESERVED).split("__"));
-        let root = figment.extract::<Map<String, Value>>();
-        let root = root.map_err(|error| vec![Problem::new("", error.to_string())])?;
-        Ok(Self { root, files })
+        let told = |error: figment::Error| vec![Problem::new("", error.to_string())];
+        let env = environment(&figment.extract::<Value>().map_err(told)?);
+        let variables = env.iter().map(|(key, _)| Variable::of(key.as_str())).collect();
+        let root = figment.merge(env).extract::<Map<String, Value>>().map_err(told)?;
+        Ok(Self { root, files, variables })
     }
 
     /// The top-level tables and values.
@@ -60,40 +73,106 @@ impl Layers {
         self.files.iter().map(|(file, _)| file.as_path())
     }
 
-    /// Where `key` stands: the last file that has it, else the one that has its nearest parent.
+    /// Where `key` was set: by the last layer that has it, else by the last that has its nearest
+    /// parent.
     pub fn place(&self, key: &str) -> Option<Place> {
         let names: Vec<&str> = key.split('.').filter(|name| !name.is_empty()).collect();
-        let depth = |(file, text): &(PathBuf, String)| {
+        let in_file = |(file, text): &(PathBuf, String)| {
             let (depth, offset) = deepest(text, &names)?;
-            let line = text[..offset.min(text.len())].matches('\n').count() + 1;
-            Some((depth, Place { file: file.clone(), line }))
+            Some(((depth, 1), Place::Line { file: file.clone(), line: line_at(text, offset) }))
         };
+        let in_variable = |variable: &Variable| {
+            let rank = variable.leads_to(&names)?;
+            Some((rank, Place::Variable(variable.name.clone())))
+        };
+        let files = self.files.iter().filter_map(in_file);
+        let found = files.chain(self.variables.iter().filter_map(in_variable));
         // `max_by_key` returns the last of equals: the layer that wins.
-        self.files.iter().filter_map(depth).max_by_key(|(depth, _)| *depth).map(|(_, place)| place)
+        found.max_by_key(|(rank, _)| *rank).map(|(_, place)| place)
+    }
+
+    /// What is allowed but should be put right: secret files that everybody can read.
+    pub fn warnings(&self) -> Problems {
+        let mut found = Problems::new();
+        safety::open_secrets("", &Value::Object(self.root.clone()), &mut found);
+        found
+    }
+
+    /// Where exactly `key` was set, if any layer has it.
+    pub fn origin(&self, key: &str) -> Option<Place> {
+        let names: Vec<&str> = key.split('.').collect();
+        let in_file = |(_, text): &(PathBuf, String)| {
+            deepest(text, &names).is_some_and(|(depth, _)| depth == names.len())
+        };
+        let in_variable =
+            |variable: &Variable| variable.leads_to(&names).is_some_and(|(d, _)| d == names.len());
+        (self.files.iter().any(in_file) || self.variables.iter().any(in_variable))
+            .then(|| self.place(key))
+            .flatten()
+    }
+}
+
+impl Variable {
+    fn of(key: &str) -> Self {
+        let name = format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase());
+        Self { name, path: key.split('.').map(str::to_owned).collect() }
+    }
+
+    /// How many of `names` it shares, and whether it wins (2) against a file that shares as many,
+    /// because it sets that key, or loses (0), because it sets one below it.
+    fn leads_to(&self, names: &[&str]) -> Option<(usize, u8)> {
+        let plain = names.iter().map(|name| name.split('[').next().unwrap_or(name));
+        let depth = self.path.iter().zip(plain).take_while(|(a, b)| a == b).count();
+        (depth > 0).then_some((depth, if depth == self.path.len() { 2 } else { 0 }))
+    }
+}
+
+/// The environment's layer: all that begins with [`PREFIX`], but for what is reserved and what the
+/// files name as the place of a secret.
+fn environment(files: &Value) -> Env {
+    let mut ignored: Vec<String> = RESERVED.map(str::to_owned).into();
+    secret_variables(files, &mut ignored);
+    let ignored: Vec<&str> = ignored.iter().map(String::as_str).collect();
+    Env::prefixed(PREFIX).ignore(&ignored).split("__")
+}
+
+/// The names, without the prefix, of variables in references such as `{ env = "SIEMGATE_KEY" }`.
+fn secret_variables(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(table) => {
+            let name = table.get("env").and_then(Value::as_str);
+            let name = name.and_then(|name| name.strip_prefix(PREFIX));
+            found.extend(name.filter(|_| table.len() == 1).map(str::to_lowercase));
+            table.values().for_each(|value| secret_variables(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| secret_variables(item, found)),
+        _ => {}
     }
 }
 
 /// The files of a configuration folder, in name order, without editors' leftovers.
 fn texts(dir: &Path) -> Result<Vec<(PathBuf, String)>, Problems> {
-    let problem = |path: &Path, error: std::io::Error| {
+    let problem = |error: std::io::Error| {
         vec![
-            Problem::new("", format!("cannot read {}: {error}", path.display()))
+            Problem::new("", format!("cannot read the folder {}: {error}", dir.display()))
                 .help("give the configuration folder with --config DIR"),
         ]
     };
-    let entries = std::fs::read_dir(dir).map_err(|error| problem(dir, error))?;
-    let mut paths: Vec<PathBuf> = entries
+    let mut problems: Problems = safety::folder(dir).map_err(problem)?.into_iter().collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
+        .map_err(problem)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| path.file_name().is_some_and(|name| is_layer(&name.to_string_lossy())))
         .collect();
     paths.sort();
-    paths
-        .into_iter()
-        .map(|path| match std::fs::read_to_string(&path) {
-            Ok(text) => Ok((path, text)),
-            Err(error) => Err(problem(&path, error)),
-        })
-        .collect()
+    let mut texts = Vec::new();
+    for path in paths {
+        match safety::read(&path) {
+            Ok(text) => texts.push((path, text)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(texts) } else { Err(problems) }
 }
 
 /// `*.toml`, but neither hidden files nor what editors and package tools leave behind (their
@@ -102,14 +181,20 @@ pub fn is_layer(name: &str) -> bool {
     name.ends_with(".toml") && !name.starts_with(['.', '#'])
 }
 
+fn line_at(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
 fn unparsable(file: &Path, text: &str, error: &toml_edit::TomlError) -> Problem {
     let offset = error.span().map_or(0, |span| span.start.min(text.len()));
-    let line = text[..offset].matches('\n').count() + 1;
-    let column = offset - text[..offset].rfind('\n').map_or(0, |at| at + 1) + 1;
+    let line = line_at(text, offset);
+    let start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
+    let column = text[start..offset].chars().count();
     let shown = text.lines().nth(line - 1).unwrap_or_default();
-    Problem::new("", format!("not valid TOML: {}", error.message()))
-        .help(format!("{shown}\n    {}^", " ".repeat(column.saturating_sub(1))))
-        .at(Some(Place { file: file.to_owned(), line }))
+    let message = error.message().trim().replace('\n', "; ");
+    Problem::new("", format!("not valid TOML: {message}"))
+        .help(format!("{shown}\n    {}^", " ".repeat(column)))
+        .at(Some(Place::Line { file: file.to_owned(), line }))
 }
 
 /// How many of `names` lead into `text`, and the offset of the last one found.
@@ -118,12 +203,16 @@ fn deepest(text: &str, names: &[&str]) -> Option<(usize, usize)> {
     let mut table: &dyn toml_edit::TableLike = document.as_table();
     let mut found = None;
     for (index, name) in names.iter().enumerate() {
-        let name = name.split('[').next().unwrap_or(name);
+        let (name, position) = name.split_once('[').unwrap_or((name, ""));
         let Some((key, item)) = table.get_key_value(name) else { break };
         // A table that exists only through its children has no span of its own: its key has.
         let span = key.span().or_else(|| item.span());
+        let listed = position.trim_end_matches(']').parse().ok();
+        let listed = listed.and_then(|at: usize| item.as_array()?.get(at));
+        let span = listed.and_then(toml_edit::Value::span).or(span);
         found = Some((index + 1, span.map_or(0, |span| span.start)));
-        match item.as_table_like() {
+        let inner = listed.and_then(toml_edit::Value::as_inline_table);
+        match inner.map(|table| table as &dyn toml_edit::TableLike).or(item.as_table_like()) {
             Some(inner) => table = inner,
             None => break,
         }
@@ -154,9 +243,36 @@ mod tests {
         let layers = Layers::read(dir.path()).unwrap();
         assert_eq!(layers.root().table["log"]["keep"], "2d");
         assert_eq!(layers.root().table["log"]["dir"], "a");
-        let place = layers.place("log.keep").unwrap();
-        assert_eq!((place.file.ends_with("20-b.toml"), place.line), (true, 2));
-        assert_eq!(layers.place("log.keeep").unwrap().line, 1);
+        let line = |key: &str| match layers.place(key) {
+            Some(Place::Line { file, line }) => (file.ends_with("20-b.toml"), line),
+            other => panic!("{key}: {other:?}"),
+        };
+        assert_eq!(line("log.keep"), (true, 2));
+        assert_eq!(line("log.keeep"), (true, 1));
+        assert_eq!(layers.origin("log.keeep"), None);
+    }
+
+    #[test]
+    fn items_of_a_list_have_lines_of_their_own() {
+        let dir = folder(&[("10-a.toml", "[a]\nb = [\n  1,\n  { c = 2 },\n]\n")]);
+        let layers = Layers::read(dir.path()).unwrap();
+        for (key, expected) in [("a.b", 2), ("a.b[0]", 3), ("a.b[1].c", 4), ("a.b[7]", 2)] {
+            let place = layers.place(key).unwrap().to_string();
+            assert!(place.ends_with(&format!(":{expected}")), "{key}: {place}");
+        }
+    }
+
+    #[test]
+    fn a_variable_wins_where_it_sets_the_key() {
+        let variable = Variable::of("log.keep");
+        assert_eq!(variable.name, "SIEMGATE_LOG__KEEP");
+        assert_eq!(variable.leads_to(&["log", "keep"]), Some((2, 2)));
+        assert_eq!(variable.leads_to(&["log", "dir"]), Some((1, 0)));
+        assert_eq!(variable.leads_to(&["server"]), None);
+        let mut found = Vec::new();
+        let files = serde_json::json!({ "sinks": { "x": { "key": { "env": "SIEMGATE_KEY" } } } });
+        secret_variables(&files, &mut found);
+        assert_eq!(found, ["key"]);
     }
 
     #[test]

@@ -5,14 +5,17 @@
 //! secrets are references, resolved here and nowhere else. It does not know any source, route or
 //! sink by name: their sections are handed on as [`Section`]s.
 
+mod keys;
 mod layers;
 mod problem;
+mod safety;
 mod secret;
 mod section;
 mod settings;
 mod units;
+mod values;
 
-pub use layers::{Layers, is_layer};
+pub use layers::{Layers, RESERVED, is_layer};
 pub use problem::{Place, Problem, Problems};
 pub use secret::Secret;
 pub use section::Section;

@@ -13,7 +13,7 @@ pub type Problems = Vec<Problem>;
 pub struct Problem {
     /// The dotted key, such as `sinks.soc.url`; empty when the whole file is concerned.
     pub key: String,
-    /// Where it stands, if it stands in a file.
+    /// Where it was set, if it was.
     pub place: Option<Place>,
     /// What is wrong.
     pub message: String,
@@ -21,13 +21,27 @@ pub struct Problem {
     pub help: String,
 }
 
-/// A line of a file, counted from 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file.
-    pub file: PathBuf,
-    /// The line, from 1.
-    pub line: usize,
+/// Where a value was set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In a line of a file, counted from 1.
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// By an environment variable.
+    Variable(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { file, line } => write!(f, "{}:{line}", file.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+        }
+    }
 }
 
 impl Problem {
@@ -54,7 +68,7 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
-            write!(f, "{}:{}: ", place.file.display(), place.line)?;
+            write!(f, "{place}: ")?;
         }
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;

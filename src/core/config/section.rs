@@ -1,8 +1,8 @@
 //! A section: one table of the merged configuration, and its checked reading into a typed struct.
 //!
-//! Guarantees: all unknown keys of a section are reported at once, each with the nearest known
-//! name (taken from the settings' JSON Schema); the first bad value is reported with its full key.
-//! It does not merge layers and does not know files.
+//! Guarantees: everything that is wrong with a section is reported at once: unknown keys with the
+//! nearest known name (taken from the settings' JSON Schema), missing ones, and every bad value
+//! with its full key. It does not merge layers and does not know files.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::problem::{Problem, Problems};
 use super::secret::Secret;
+use super::{keys, values};
 
 /// A table of the configuration with its dotted key.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,37 +42,21 @@ impl Section {
     pub fn read<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problems> {
         let schema = schemars::schema_for!(T).to_value();
         let value = Value::Object(self.table.clone());
-        let mut problems = Problems::new();
-        unknown_keys(&self.key, &value, &schema, &schema, &mut problems);
+        let mut problems = keys::check(&self.key, &value, &schema);
         self.look_beside(&mut problems);
-        match serde_path_to_error::deserialize::<_, T>(value) {
-            Ok(read) if problems.is_empty() => Ok(read),
-            Ok(_) => Err(problems),
-            Err(error) => {
-                // Where serde itself denies unknown fields, the schema has already said it better.
-                if problems.is_empty() || !error.inner().to_string().starts_with("unknown field") {
-                    problems.push(self.bad_value(&error));
-                }
-                Err(problems)
-            }
-        }
+        values::read(&self.key, value, problems)
     }
 
     /// Better advice for a key that is nearer to one of another reader of this table.
     fn look_beside(&self, problems: &mut Problems) {
         for problem in problems {
             let name = problem.key.strip_prefix(&self.key).and_then(|rest| rest.strip_prefix('.'));
-            let near = name.and_then(|name| nearest(name, self.others.iter().map(String::as_str)));
+            let near =
+                name.and_then(|name| keys::nearest(name, self.others.iter().map(String::as_str)));
             if let Some(near) = near.filter(|_| !problem.help.starts_with("did you mean")) {
                 problem.help = format!("did you mean `{near}`?");
             }
         }
-    }
-
-    fn bad_value(&self, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
-        let path = error.path().to_string();
-        let key = if path == "." { self.key.clone() } else { format!("{}.{path}", self.key) };
-        Problem::new(key, error.inner().to_string())
     }
 
     /// Take `name` out as a table of its own (empty when absent).
@@ -132,84 +117,6 @@ fn add_references(name: &str, value: &Value, hash: &mut Sha256) {
     }
 }
 
-/// Follow one `$ref` into the root's definitions.
-fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
-    let target = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#'));
-    target.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
-}
-
-/// Collect the keys of `value` that `schema` does not know, at any depth.
-fn unknown_keys(key: &str, value: &Value, schema: &Value, root: &Value, found: &mut Problems) {
-    let schema = resolved(schema, root);
-    for part in ["anyOf", "oneOf"] {
-        // Alternatives (an optional table, an enum): look into the one with properties that
-        // knows most of the keys; serde judges the rest.
-        let Some(options) = schema.get(part).and_then(Value::as_array) else { continue };
-        let best = options.iter().map(|o| resolved(o, root)).max_by_key(|o| known_in(value, o));
-        if let Some(option) =
-            best.filter(|o| known_in(value, o) > 0 && schema.get("properties").is_none())
-        {
-            return unknown_keys(key, value, option, root, found);
-        }
-    }
-    match value {
-        Value::Object(table) => {
-            let Some(known) = schema.get("properties").and_then(Value::as_object) else {
-                return;
-            };
-            let open = schema.get("additionalProperties").is_some_and(|a| a != &Value::Bool(false));
-            for (name, inner) in table {
-                let path = format!("{key}.{name}");
-                match known.get(name) {
-                    Some(schema) => unknown_keys(&path, inner, schema, root, found),
-                    None if open => {}
-                    None => found.push(unknown_key(path, name, known.keys())),
-                }
-            }
-        }
-        Value::Array(items) => {
-            if let Some(schema) = schema.get("items") {
-                for (index, item) in items.iter().enumerate() {
-                    unknown_keys(&format!("{key}[{index}]"), item, schema, root, found);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-fn known_in(value: &Value, schema: &Value) -> usize {
-    let properties = schema.get("properties").and_then(Value::as_object);
-    match (value.as_object(), properties) {
-        (Some(table), Some(known)) => 1 + table.keys().filter(|k| known.contains_key(*k)).count(),
-        _ => 0,
-    }
-}
-
-fn unknown_key<'n>(
-    path: String,
-    name: &str,
-    known: impl Iterator<Item = &'n String> + Clone,
-) -> Problem {
-    let problem = Problem::new(path, format!("unknown key `{name}`"));
-    match nearest(name, known.clone().map(String::as_str)) {
-        Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None => {
-            let all = known.map(String::as_str).collect::<Vec<_>>().join(", ");
-            problem.help(format!("known here: {all}"))
-        }
-    }
-}
-
-/// The known name that `name` was probably meant to be.
-pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    known
-        .map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), k), k))
-        .min()
-        .filter(|(distance, k)| *distance <= 1 + k.len() / 3)
-        .map(|(_, k)| k)
-}
-
 impl Section {
     /// The problem of `name` being none of the `known` names of a `what`.
     pub fn unknown_name<'n>(
@@ -219,7 +126,7 @@ impl Section {
         known: impl Iterator<Item = &'n str> + Clone,
     ) -> Problem {
         let problem = Problem::new(key, format!("there is no {what} `{name}`"));
-        match nearest(name, known.clone()) {
+        match keys::nearest(name, known.clone()) {
             Some(near) => problem.help(format!("did you mean `{near}`?")),
             None => problem.help(format!("known: {}", known.collect::<Vec<_>>().join(", "))),
         }

@@ -186,6 +186,12 @@ impl<'de> Deserialize<'de> for Access {
     }
 }
 
+impl Serialize for Access {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
 impl JsonSchema for Access {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Access".into()

@@ -176,7 +176,11 @@ macro_rules! as_text {
     ($type:ty, $name:literal, $example:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(deserializer)?;
+                // The environment's layer makes a number of "0" before anybody asks.
+                let text = match serde_json::Value::deserialize(deserializer)? {
+                    serde_json::Value::String(text) => text,
+                    other => other.to_string(),
+                };
                 text.parse().map_err(D::Error::custom)
             }
         }

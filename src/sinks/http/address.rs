@@ -107,7 +107,9 @@ impl JsonSchema for Address {
         let reference = generator.subschema_for::<Secret>();
         json_schema!({
             "description": "An http:// or https:// address, or a reference to a secret that holds one.",
-            "anyOf": [{ "type": "string", "examples": ["https://siem.example/ingest"] }, reference]
+            "anyOf": [{ "type": "string", "examples": ["https://siem.example/ingest"] }, reference],
+            // Only scheme and host may be shown.
+            "x-private-path": true
         })
     }
 }
