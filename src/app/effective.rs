@@ -118,7 +118,9 @@ fn masked(value: &Value, schema: &Value, root: &Value) -> Value {
             let schema = list_items(shape);
             items.iter().map(|item| masked(item, schema, root)).collect()
         }
-        Value::Object(table) => table.iter().map(|(k, v)| (k.clone(), part(k, v, shape, root))).collect(),
+        Value::Object(table) => {
+            table.iter().map(|(k, v)| (k.clone(), part(k, v, shape, root))).collect()
+        }
         plain => plain.clone(),
     }
 }

@@ -7,8 +7,10 @@
 
 pub mod cases;
 mod explain;
+mod effective;
 mod plan;
 mod reload;
+mod schema;
 mod stores;
 mod watch;
 mod workers;
@@ -27,8 +29,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use explain::{Explainer, Explanation, Sent};
+pub use effective::{Setting, effective};
 pub use plan::{Plan, SinkPlan, SourcePlan};
 pub use reload::Change;
+pub use schema::schema;
 
 use self::reload::{Current, Live};
 use self::workers::Workers;

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_macros)]
 
 mod cli;
+mod config;
 mod config_cases;
 mod coverage;
 mod crash;

@@ -51,9 +51,8 @@ pub(super) fn read(path: &Path) -> Result<String, Problem> {
 
 fn refusal(path: &Path, facts: &Metadata) -> Option<Problem> {
     let runner = rustix::process::geteuid().as_raw();
-    let read_only = || {
-        rustix::fs::statvfs(path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY))
-    };
+    let read_only =
+        || rustix::fs::statvfs(path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
     let name = path.display();
     let (message, help) = judge(facts.uid(), facts.gid(), facts.mode(), runner)?;
     (!read_only()).then(|| {
