@@ -70,6 +70,7 @@ impl List<'_> {
     fn add(&mut self, path: &[String], value: Option<&Value>, schema: &Value) {
         match value.or_else(|| schema.get("default")) {
             None | Some(Value::Null) => {}
+            Some(Value::Object(table)) if table.is_empty() => {}
             Some(value) => self.push(path.to_owned(), masked(value, schema, self.root)),
         }
     }

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::core::config::{
-    DeliverySettings, JournalSettings, Layers, LogSettings, Problem, Problems, QuarantineSettings,
-    Section, ServerSettings, SourceDoor, StartSetting,
+    DeliverySettings, JournalSettings, Layers, LogSettings, Place, Problem, Problems,
+    QuarantineSettings, Section, ServerSettings, SourceDoor, StartSetting,
 };
 use crate::core::log::Start;
 use crate::core::sink::Class;
@@ -139,7 +139,7 @@ impl Reading {
                         .help("use lower-case letters, digits, `-` and `_`"),
                 ),
                 Value::Object(table) => found.push((name.into(), Section::new(key, table))),
-                _ => self.problems.push(Problem::new(key, "must be a table")),
+                _ => self.problems.push(Problem::no_table(key)),
             }
         }
         found
@@ -252,6 +252,13 @@ fn listener_problems(server: &ServerSettings) -> Problems {
     if server.listen.as_slice().is_empty() {
         problems.push(Problem::new("server.listen", "there is no address to listen on"));
     }
+    for (index, address) in server.listen.as_slice().iter().enumerate() {
+        if address.port() != 0 && server.listen.as_slice()[..index].contains(address) {
+            let key = format!("server.listen[{index}]");
+            problems
+                .push(Problem::new(key, format!("{address} is named twice")).help("remove one"));
+        }
+    }
     if server.listen.as_slice().contains(&server.admin) && server.admin.port() != 0 {
         problems.push(
             Problem::new("server.admin", "is also an address for webhooks")
@@ -262,9 +269,10 @@ fn listener_problems(server: &ServerSettings) -> Problems {
 }
 
 fn sources_of(reading: &mut Reading, root: &mut Section) -> Named<SourcePlan> {
+    let before = reading.problems.len();
     let tables = reading.table(root, "sources");
     let tables = reading.named(tables);
-    if tables.is_empty() {
+    if tables.is_empty() && reading.problems.len() == before {
         reading.problems.push(
             Problem::new("sources", "there is no source")
                 .help("add [sources.superna] with type = \"superna\""),
@@ -341,9 +349,21 @@ fn sink_of(name: Arc<str>, mut section: Section) -> Result<SinkPlan, Problems> {
     let delivery = section.take("delivery").and_then(|section| section.read::<DeliverySettings>());
     let start = start_of(&mut section);
     let section = section.beside(["type", "delivery", "start"]);
-    let built = (kind.build)(&section);
+    let built = (kind.build)(&section).map_err(|problems| meant_for_delivery(&key, problems));
     let ((delivery, start), built) = both(both(delivery, start), built)?;
     Ok(SinkPlan { name, kind, built, delivery, start, fingerprint })
+}
+
+/// A key of `[sinks.NAME.delivery]` that stands one table too high is told where it belongs.
+fn meant_for_delivery(section: &str, mut problems: Problems) -> Problems {
+    let schema = schemars::schema_for!(DeliverySettings).to_value();
+    for problem in problems.iter_mut().filter(|p| p.message.starts_with("unknown key")) {
+        let name = problem.key.strip_prefix(section).and_then(|rest| rest.strip_prefix('.'));
+        if name.is_some_and(|name| schema["properties"][name].is_object()) {
+            problem.help = format!("it belongs below [{section}.delivery]");
+        }
+    }
+    problems
 }
 
 /// `start = "now" | "24h" | "oldest"`; now unless set.
@@ -398,7 +418,17 @@ fn both<A, B>(a: Result<A, Problems>, b: Result<B, Problems>) -> Result<(A, B), 
 fn placed(problems: Problems, layers: &Layers) -> Problems {
     let place = |problem: Problem| {
         let place = layers.place(&problem.key);
-        problem.at(place)
+        let is_variable = matches!(place, Some(Place::Variable(_)));
+        let meant = SECTIONS.iter().find(|name| problem.key.starts_with(&format!("{name}_")));
+        match meant.filter(|_| is_variable) {
+            Some(name) => {
+                let name = name.to_ascii_uppercase();
+                problem
+                    .at(place)
+                    .help(format!("two underscores stand between names: SIEMGATE_{name}__KEY"))
+            }
+            None => problem.at(place),
+        }
     };
     let mut problems: Problems = problems.into_iter().map(place).collect();
     problems.sort_by(|a, b| a.place.cmp(&b.place));

@@ -21,7 +21,7 @@ pub fn schema() -> Value {
     let mut defs = Defs::default();
     let sources = sources::KINDS.iter().map(|kind| source(kind, &mut defs)).collect();
     let sinks = sinks::KINDS.iter().map(|kind| sink(kind, &mut defs)).collect();
-    let route = defs.part(routes::schema());
+    let route = without_defaults(defs.part(routes::schema()));
     let properties = json!({
         "server": defs.part(schema_for!(ServerSettings)),
         "log": defs.part(schema_for!(LogSettings)),
@@ -125,6 +125,17 @@ fn named(about: &str, schema: Value) -> Value {
         "description": about, "type": "object", "propertyNames": { "pattern": NAME },
         "additionalProperties": schema,
     })
+}
+
+/// A key that must be set has no default, whatever its reader falls back to before complaining.
+fn without_defaults(mut schema: Value) -> Value {
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    for name in required.iter().filter_map(Value::as_str) {
+        if let Some(key) = schema["properties"][name].as_object_mut() {
+            key.remove("default");
+        }
+    }
+    schema
 }
 
 fn unmatched(route: &Value) -> Value {

@@ -114,6 +114,7 @@ fn toml(value: &Value) -> String {
         Value::Array(items) => {
             format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", "))
         }
+        Value::Object(table) if table.is_empty() => "{}".to_owned(),
         Value::Object(table) => {
             let keys = table.iter().map(|(name, value)| format!("{} = {}", key(name), toml(value)));
             format!("{{ {} }}", keys.collect::<Vec<_>>().join(", "))

@@ -98,8 +98,10 @@ fn every_mistake_has_its_exact_message() {
             environment.lines().filter_map(|line| line.split_once('=')).collect();
         let told = run(&dir, &environment, &["check"]);
         let name = case.file_stem().unwrap().to_string_lossy().into_owned();
-        assert_eq!(told.code, Some(78), "{name}: {told:?}");
-        assert_eq!(told.out, "", "{name}");
+        if (told.code, told.out.as_str()) != (Some(78), "") {
+            differ.push(format!("{name}: {told:?}"));
+            continue;
+        }
         let expected = bad.join(format!("{name}.txt"));
         if std::env::var_os("UPDATE_BAD").is_some() {
             fs::write(&expected, &told.err).unwrap();
@@ -204,7 +206,7 @@ fn show_tells_every_value_and_its_origin_and_no_secret() {
     has("gzip = false ", "# environment variable SIEMGATE_SINKS__ARCHIVE__GZIP");
     has("admin = \"127.0.0.1:9600\" ", "# default");
     has("allow = [\"127.0.0.0/8\", \"::1/128\"] ", "# default");
-    has("delivery.batch", "");
+    has("delivery.in_flight = { max = 4, min = 1 } ", "# default");
     has("key = { file = \"key\" } ", "# config.d/zz.toml:5");
     has("url = \"https://siem.example/***\" ", "# config.d/zz.toml:6");
     has("tokn = \"***\" ", "# config.d/zz.toml:7");

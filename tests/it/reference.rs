@@ -23,9 +23,24 @@ siemgate reads every `*.toml` of its configuration folder (`config.d`, or `--con
 environment variables: `SIEMGATE_LOG__KEEP=30d` sets `keep` in `[log]`. `SIEMGATE_LOG_LEVEL` is not
 a setting: it filters the journal (`info`, `debug`, …).
 
-`siemgate check` reads everything, reports the problems of all sections together, each with its file
-and line (of several bad values in one table the first), and touches nothing. An unknown key is an
-error.
+`siemgate check` reads everything, reports all problems together, each with its file and line (or its
+environment variable) and what to do, and touches nothing. An unknown key is an error, and so is a
+variable that leads to no key. Not settings, but reserved: `SIEMGATE_CONFIG`, `SIEMGATE_LOG_LEVEL`, and
+every variable that a secret names (`{ env = \"SIEMGATE_KEY\" }`). Kubernetes adds variables of its
+own to pods beside a service called `siemgate`; `enableServiceLinks: false` stops that.
+
+`siemgate config show` prints every setting that holds, defaults included; `--origin` adds where each
+comes from. Secrets are never printed, only where they are kept; of addresses only scheme and host.
+`siemgate config schema` prints a JSON Schema for editors, which then complete keys and mark mistakes.
+For Even Better TOML or Taplo, save it beside `config.d` and begin a file with
+`#:schema ../siemgate.schema.json`.
+
+Whoever may write these files commands the gateway. So the folder and its files must belong to root or
+to the user that runs siemgate, and nobody else may write them; otherwise they are refused with the
+command that mends it. A group may write where its number is the owner's: the private group that most
+systems give a user, so that a checkout with umask 002 works. On a read-only mount only the owner
+counts. Hidden files and what editors leave behind (`*.toml~`, `*.swp`) are not read. A secret's file
+that every user may read is a warning, in `check` and in the journal.
 
 A running gateway reads the folder again within two seconds of a change in it, on SIGHUP, and on
 `siemgate reload`; it does not watch the files that secrets are in. What cannot be used changes

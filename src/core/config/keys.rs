@@ -64,8 +64,11 @@ fn look_into(
     root: &Value,
     found: &mut Problems,
 ) {
-    let Some(known) = schema.get("properties").and_then(Value::as_object) else { return };
-    let open = schema.get("additionalProperties").is_some_and(|a| a != &Value::Bool(false));
+    let none = serde_json::Map::new();
+    let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
+    let known = schema.get("properties").and_then(Value::as_object);
+    let Some(known) = known.or(closed.then_some(&none)) else { return };
+    let open = !closed && schema.get("additionalProperties").is_some();
     for (name, inner) in table {
         let path = format!("{key}.{name}");
         match known.get(name) {
@@ -124,6 +127,6 @@ pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> O
     known
         .map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), k), k))
         .min()
-        .filter(|(distance, k)| *distance <= 1 + k.len() / 3)
+        .filter(|(distance, k)| 2 * distance < k.len().max(name.len()))
         .map(|(_, k)| k)
 }

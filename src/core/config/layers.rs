@@ -193,8 +193,27 @@ fn unparsable(file: &Path, text: &str, error: &toml_edit::TomlError) -> Problem 
     let shown = text.lines().nth(line - 1).unwrap_or_default();
     let message = error.message().trim().replace('\n', "; ");
     Problem::new("", format!("not valid TOML: {message}"))
-        .help(format!("{shown}\n    {}^", " ".repeat(column)))
+        .help(format!("{shown}\n    {}^{}", " ".repeat(column), advice(&message, shown)))
         .at(Some(Place::Line { file: file.to_owned(), line }))
+}
+
+/// What is usually meant by a line that the parser does not understand.
+fn advice(message: &str, line: &str) -> &'static str {
+    match message {
+        _ if line.contains(['“', '”', '„', '‘', '’']) => {
+            "\n    use straight quotes (\"), not typographic ones"
+        }
+        _ if message.contains("table header; duplicate key") => {
+            "\n    a table stands once in a file: put all its keys below the first"
+        }
+        _ if message.contains("duplicate key") => "\n    a key stands once: remove one of the two",
+        _ if message.contains("basic string") => "\n    a text ends with the quote it began with",
+        _ if message.contains("expected newline") || message.contains("invalid string") => {
+            "\n    write key = value, a text in quotes: key = \"30d\""
+        }
+        _ if message.contains("invalid array") => "\n    commas stand between the values of a list",
+        _ => "",
+    }
 }
 
 /// How many of `names` lead into `text`, and the offset of the last one found.

@@ -50,6 +50,13 @@ impl Problem {
         Self { key: key.into(), place: None, message: message.into(), help: String::new() }
     }
 
+    /// `key` holds a value, or a list of tables, where a table is needed.
+    pub fn no_table(key: impl Into<String>) -> Self {
+        let key = key.into();
+        let help = format!("write [{key}] on a line of its own, and its keys on the lines below");
+        Self::new(key, "must be a table").help(help)
+    }
+
     /// The same with advice.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

@@ -54,11 +54,10 @@ fn refusal(path: &Path, facts: &Metadata) -> Option<Problem> {
     let read_only =
         || rustix::fs::statvfs(path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
     let name = path.display();
-    let (message, help) = judge(facts.uid(), facts.gid(), facts.mode(), runner)?;
-    (!read_only()).then(|| {
-        Problem::new("", format!("{name} is refused: {message}"))
-            .help(help.replace("{}", &name.to_string()))
-    })
+    let mode = if read_only() { 0 } else { facts.mode() };
+    let (message, help) = judge(facts.uid(), facts.gid(), mode, runner)?;
+    let help = help.replace("{}", &name.to_string());
+    Some(Problem::new("", format!("{name} is refused: {message}")).help(help))
 }
 
 /// What is wrong with an owner and a mode, and what to do.

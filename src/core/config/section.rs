@@ -55,6 +55,10 @@ impl Section {
                 name.and_then(|name| keys::nearest(name, self.others.iter().map(String::as_str)));
             if let Some(near) = near.filter(|_| !problem.help.starts_with("did you mean")) {
                 problem.help = format!("did you mean `{near}`?");
+            } else if name.is_some_and(|name| !name.contains('.'))
+                && problem.help.starts_with("known here: ")
+            {
+                problem.help = format!("{}, {}", problem.help, self.others.join(", "));
             }
         }
     }
@@ -66,7 +70,7 @@ impl Section {
         match self.table.remove(name) {
             None => Ok(Section::new(key, Map::new())),
             Some(Value::Object(table)) => Ok(Section::new(key, table)),
-            Some(_) => Err(vec![Problem::new(key, "must be a table")]),
+            Some(_) => Err(vec![Problem::no_table(key)]),
         }
     }
 
@@ -95,7 +99,7 @@ impl Section {
         let key = format!("{}.{name}", self.key);
         match self.table.remove(name) {
             Some(Value::String(text)) => Ok(text),
-            Some(_) => Err(Problem::new(key, "must be a string")),
+            Some(_) => Err(Problem::new(key, "must be text in quotes")),
             None => Err(Problem::new(key, format!("`{name}` is missing"))),
         }
     }

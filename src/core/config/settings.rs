@@ -31,6 +31,7 @@ pub struct ServerSettings {
     /// Largest body of one request, after decompression.
     pub body_limit: ByteSize,
     /// Most events in one request (an array or NDJSON).
+    #[schemars(range(min = 1))]
     pub events_limit: usize,
     /// Bodies in memory at once over all requests; a request beyond it waits, then gets 503.
     pub bodies_in_flight: ByteSize,
@@ -39,6 +40,7 @@ pub struct ServerSettings {
     /// How long a stopping gateway goes on delivering before it lets go.
     pub drain: Span,
     /// Threads of the webhook listeners.
+    #[schemars(range(min = 1, max = 64))]
     pub workers: usize,
 }
 
@@ -234,6 +236,7 @@ pub struct DeliverySettings {
 #[serde(default, deny_unknown_fields)]
 pub struct BatchSettings {
     /// Events in it.
+    #[schemars(range(min = 1))]
     pub events: Option<usize>,
     /// Encoded bytes in it.
     pub bytes: Option<ByteSize>,
@@ -269,11 +272,14 @@ impl<'de> Deserialize<'de> for InFlight {
         let value = serde_json::Value::deserialize(deserializer)?;
         let range = match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
             Some(number) => InFlightRange { min: number, max: number },
-            None => InFlightRange::deserialize(value)
-                .map_err(|_| D::Error::custom("write a number, or { min = 1, max = 4 }"))?,
+            None => InFlightRange::deserialize(value).map_err(|_| {
+                D::Error::custom("must be a number from 1 to 256, or { min = 1, max = 4 }")
+            })?,
         };
         if range.min < 1 || range.max < range.min || range.max > 256 {
-            return Err(D::Error::custom("needs 1 <= min <= max <= 256"));
+            return Err(D::Error::custom(
+                "must be 1 to 256, and `min` not above `max`: { min = 1, max = 4 }",
+            ));
         }
         Ok(Self { min: range.min, max: range.max })
     }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserializer, Error as _};
+use serde::de::{Deserializer, Error as _, Unexpected};
 use serde::{Deserialize, Serialize};
 
 /// A number of bytes: `"512KiB"`, `"1MB"` (decimal), or a plain number.
@@ -179,7 +179,11 @@ macro_rules! as_text {
                 // The environment's layer makes a number of "0" before anybody asks.
                 let text = match serde_json::Value::deserialize(deserializer)? {
                     serde_json::Value::String(text) => text,
-                    other => other.to_string(),
+                    serde_json::Value::Number(number) => number.to_string(),
+                    _ => {
+                        let expected = concat!("text like \"", $example, "\"");
+                        return Err(D::Error::invalid_type(Unexpected::Other("it"), &expected));
+                    }
                 };
                 text.parse().map_err(D::Error::custom)
             }

@@ -43,6 +43,12 @@ impl Address {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
+        let has = |scheme: &str| {
+            text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        };
+        if !has("https://") && !has("http://") {
+            return Err("must begin with https:// or http:// and name a host".into());
+        }
         let url = Url::parse(text).map_err(|error| format!("is not an address: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err("must begin with https:// or http:// and name a host".into());
@@ -89,6 +95,10 @@ impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::String(text) => Self::parse(&text),
+            other if !other.is_object() => {
+                Err("must be an address in quotes, or a reference to a secret that holds one"
+                    .into())
+            }
             reference => {
                 let secret =
                     serde_json::from_value::<Secret>(reference).map_err(D::Error::custom)?;

@@ -73,6 +73,11 @@ impl FromStr for Path {
         if text.matches(['/', '.']).count() >= LONGEST {
             return Err(format!("`{text}` has more than {LONGEST} steps"));
         }
+        if text == "$" || text.starts_with("$.") || text.starts_with("$[") {
+            return Err(format!(
+                "`{text}` is JSONPath; write \"/alert/severity\" or \"alert.severity\""
+            ));
+        }
         match text.strip_prefix('/') {
             Some(steps) => {
                 let plain = |step: &str| step.replace("~1", "/").replace("~0", "~");
