@@ -53,7 +53,9 @@ impl Problem {
     /// `key` holds a value, or a list of tables, where a table is needed.
     pub fn no_table(key: impl Into<String>) -> Self {
         let key = key.into();
-        let help = format!("write [{key}] on a line of its own, and its keys on the lines below");
+        let named = matches!(key.as_str(), "sources" | "routes" | "sinks");
+        let title = if named { format!("{key}.NAME") } else { key.clone() };
+        let help = format!("write [{title}] on a line of its own, and its keys on the lines below");
         Self::new(key, "must be a table").help(help)
     }
 

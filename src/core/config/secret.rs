@@ -53,7 +53,7 @@ impl Secret {
         };
         let value = value.trim_end_matches(['\r', '\n']).to_owned();
         if value.is_empty() {
-            return Err(format!("the secret is missing: {origin} is empty"));
+            return Err(format!("{origin} is empty: put the secret into it"));
         }
         Ok(Self { value: value.into(), origin })
     }

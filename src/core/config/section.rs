@@ -55,7 +55,8 @@ impl Section {
                 name.and_then(|name| keys::nearest(name, self.others.iter().map(String::as_str)));
             if let Some(near) = near.filter(|_| !problem.help.starts_with("did you mean")) {
                 problem.help = format!("did you mean `{near}`?");
-            } else if name.is_some_and(|name| !name.contains('.'))
+            } else if !self.others.is_empty()
+                && name.is_some_and(|name| !name.contains('.'))
                 && problem.help.starts_with("known here: ")
             {
                 problem.help = format!("{}, {}", problem.help, self.others.join(", "));

@@ -173,7 +173,7 @@ impl fmt::Display for Rate {
 
 /// Serde as text, and the schema of that text.
 macro_rules! as_text {
-    ($type:ty, $name:literal, $example:literal) => {
+    ($type:ty, $name:literal, $example:literal, $types:tt, $pattern:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 // The environment's layer makes a number of "0" before anybody asks.
@@ -198,14 +198,20 @@ macro_rules! as_text {
                 $name.into()
             }
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "examples": [$example] })
+                json_schema!({ "type": $types, "pattern": $pattern, "examples": [$example] })
             }
         }
     };
 }
-as_text!(ByteSize, "ByteSize", "16MiB");
-as_text!(Span, "Span", "30s");
-as_text!(Rate, "Rate", "200/s");
+as_text!(
+    ByteSize,
+    "ByteSize",
+    "16MiB",
+    ["string", "integer"],
+    "^ *[0-9]+ *([kKmMgG]([iI]?[bB])?|[tT][iI][bB]|[bB])? *$"
+);
+as_text!(Span, "Span", "30s", "string", "^ *[0-9]+ *(ms|s|sec|m|min|h|d|w) *$");
+as_text!(Rate, "Rate", "200/s", "string", "^ *[0-9]+ */ *(ms|s|sec|m|min|h|d|w) *$");
 
 #[cfg(test)]
 mod tests {
