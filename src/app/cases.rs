@@ -100,7 +100,7 @@ fn name_of(path: &Path) -> String {
 }
 
 fn read_file(file: &Path) -> Result<Vec<Case>, Problems> {
-    let at = |line| Place { file: file.to_owned(), line };
+    let at = |line| Place::Line { file: file.to_owned(), line };
     let told = |line, message: String| vec![Problem::new("", message).at(Some(at(line)))];
     let text = std::fs::read_to_string(file).map_err(|error| told(1, error.to_string()))?;
     let document = ImDocument::parse(text.as_str()).map_err(|error| {

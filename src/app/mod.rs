@@ -6,8 +6,8 @@
 //! no rule of its own.
 
 pub mod cases;
-mod explain;
 mod effective;
+mod explain;
 mod plan;
 mod reload;
 mod schema;
@@ -28,8 +28,8 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use explain::{Explainer, Explanation, Sent};
 pub use effective::{Setting, effective};
+pub use explain::{Explainer, Explanation, Sent};
 pub use plan::{Plan, SinkPlan, SourcePlan};
 pub use reload::Change;
 pub use schema::schema;

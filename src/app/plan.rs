@@ -422,10 +422,9 @@ fn placed(problems: Problems, layers: &Layers) -> Problems {
         let meant = SECTIONS.iter().find(|name| problem.key.starts_with(&format!("{name}_")));
         match meant.filter(|_| is_variable) {
             Some(name) => {
-                let name = name.to_ascii_uppercase();
-                problem
-                    .at(place)
-                    .help(format!("two underscores stand between names: SIEMGATE_{name}__KEY"))
+                let key = problem.key[name.len()..].replacen('_', "__", 1);
+                let meant = format!("SIEMGATE_{name}{key}").to_ascii_uppercase();
+                problem.at(place).help(format!("two underscores stand between names: {meant}"))
             }
             None => problem.at(place),
         }

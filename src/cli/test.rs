@@ -49,7 +49,7 @@ pub(super) fn run_on(plan: &Plan, dir: &Path) -> Exit {
             false => {
                 broken += 1;
                 let place = &verdict.place;
-                println!("FAILED {}:{}: {}", place.file.display(), place.line, verdict.name);
+                println!("FAILED {place}: {}", verdict.name);
                 verdict.failures.iter().for_each(|failure| println!("    {failure}"));
             }
         }

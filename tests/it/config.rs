@@ -266,7 +266,7 @@ fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
         "null" => value.is_null(),
         other => panic!("type {other}"),
     };
-    if !types.is_empty() && !types.iter().any(|name| is(name)) {
+    if !types.is_empty() && !types.iter().any(is) {
         return Err(format!("{value} is none of {types:?}"));
     }
     for item in value.as_array().into_iter().flatten().filter(|_| schema["items"].is_object()) {
