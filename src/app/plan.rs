@@ -173,11 +173,12 @@ impl Plan {
         let sinks = sinks_of(&mut reading, &mut root);
         let table = table_of(&mut reading, &mut root, &sources, &sinks);
         let coverage = table.as_ref().map(Table::coverage).unwrap_or_default();
-        if !allow_unrouted {
-            reading.problems.extend(unrouted(&names(&sinks), &coverage));
-        }
         if let Some(server) = &server {
             reading.problems.extend(listener_problems(server));
+        }
+        // Only of a table that is whole: a mistyped route is not also a missing one.
+        if !allow_unrouted && reading.problems.is_empty() {
+            reading.problems.extend(unrouted(&names(&sinks), &coverage));
         }
         match (server, log, journal, dead_letters, quarantine, table) {
             (

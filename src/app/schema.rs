@@ -23,6 +23,11 @@ pub fn schema() -> Value {
     let sinks = sinks::KINDS.iter().map(|kind| sink(kind, &mut defs)).collect();
     let route = without_defaults(defs.part(routes::schema()));
     let properties = json!({
+        "allow_unrouted": {
+            "type": "boolean",
+            "default": false,
+            "description": "Accept a configuration in which critical events reach no sink, or that has no sink at all.",
+        },
         "server": defs.part(schema_for!(ServerSettings)),
         "log": defs.part(schema_for!(LogSettings)),
         "journal": defs.part(schema_for!(JournalSettings)),

@@ -11,7 +11,7 @@ use super::products::have;
 use super::wire::Wire;
 
 /// The families, without their prefix: these and no others.
-const FAMILIES: [&str; 28] = [
+const FAMILIES: [&str; 30] = [
     "ingress_events_total",
     "ingress_bytes_total",
     "ingress_refused_total",
@@ -39,6 +39,8 @@ const FAMILIES: [&str; 28] = [
     "event_seconds",
     "dead_letters",
     "config_info",
+    "config_last_reload_successful",
+    "config_last_reload_timestamp_seconds",
     "build_info",
 ];
 
