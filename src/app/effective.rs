@@ -43,7 +43,7 @@ struct List<'l> {
 impl List<'_> {
     fn look(&mut self, path: &[String], value: Option<&Value>, schema: &Value) {
         let shape = shape(schema, value, self.root);
-        let below = |name: &String| [path, &[name.clone()]].concat();
+        let below = |name: &String| [path, std::slice::from_ref(name)].concat();
         let table = value.and_then(Value::as_object);
         let properties = shape["properties"].as_object();
         match (properties, &shape["additionalProperties"], table) {
