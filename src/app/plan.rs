@@ -418,7 +418,7 @@ fn both<A, B>(a: Result<A, Problems>, b: Result<B, Problems>) -> Result<(A, B), 
 
 fn placed(problems: Problems, layers: &Layers) -> Problems {
     let place = |problem: Problem| {
-        let place = layers.place(&problem.key);
+        let place = layers.place_of(&problem);
         let is_variable = matches!(place, Some(Place::Variable(_)));
         let meant = SECTIONS.iter().find(|name| problem.key.starts_with(&format!("{name}_")));
         match meant.filter(|_| is_variable) {

@@ -99,6 +99,9 @@ fn show_route(route: &Value) {
     let takes = if route["takes"] == true { "takes it" } else { "leaves it" };
     let sinks: Vec<String> = list(&route["sinks"]).iter().map(text).collect();
     println!("route {}: {takes} ({})", text(&route["route"]), sinks.join(", "));
+    if let Some(when) = route.get("when") {
+        show_when(when);
+    }
     for (part, before) in [("keys", ""), ("except", "except ")] {
         for verdict in list(&route[part]) {
             println!(
@@ -110,6 +113,15 @@ fn show_route(route: &Value) {
             );
         }
     }
+}
+
+fn show_when(when: &Value) {
+    let seen: Vec<String> = list(&when["seen"])
+        .iter()
+        .map(|pair| format!("{} is {}", text(&pair[0]), text(&pair[1])))
+        .collect();
+    let failure = when["failure"].as_str().map(|why| format!(", because it failed: {why}"));
+    println!("  when: {}{} ({})", when["holds"], failure.unwrap_or_default(), seen.join(", "));
 }
 
 fn show_sink(sink: &Value) {

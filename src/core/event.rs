@@ -7,15 +7,18 @@
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+/// A body as the rules' programs see it.
+pub use vrl::value::Value;
 
 use super::Timestamp;
 use super::finding::Finding;
-use super::route::Choice;
+use super::route::{Choice, RouteId};
+use super::sink::Fault;
 
 /// The gateway's own name for an event: a UUIDv7, so that it sorts by time of arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,6 +96,12 @@ impl fmt::Display for Position {
 /// the sender's idempotency key, or over the source's name and the body.
 pub type DuplicateKey = [u8; 16];
 
+/// A body that was read for programs, or why it could not be. The reason quotes nothing of it.
+pub type Parsed = Result<Arc<Value>, Arc<str>>;
+
+/// What a route made of a body, with the generation of the table that has the route.
+type Made = (u64, RouteId, Result<Bytes, Fault>);
+
 /// An event on its way into the log: everything but its position.
 pub struct Draft {
     /// The gateway's id, given at the door.
@@ -110,6 +119,11 @@ pub struct Draft {
     finding: OnceLock<Finding>,
     /// The routing answer, with the generation of the table that gave it.
     choice: Mutex<Option<(u64, Choice)>>,
+    /// The parsed body, and how many uses are to come: it takes several times the body's memory,
+    /// so the last use takes it out.
+    parsed: Mutex<(Option<Parsed>, usize)>,
+    /// What routes made of the body for several sinks.
+    made: Mutex<Vec<Made>>,
 }
 
 impl Draft {
@@ -124,6 +138,8 @@ impl Draft {
             body,
             finding: OnceLock::new(),
             choice: Mutex::new(None),
+            parsed: Mutex::new((None, 0)),
+            made: Mutex::new(Vec::new()),
         }
     }
 
@@ -140,7 +156,7 @@ impl Draft {
 
     /// The routing answer of table `generation`: computed once for all sinks, then remembered.
     pub fn chosen_by(&self, generation: u64, choose: impl FnOnce() -> Choice) -> Choice {
-        let mut known = self.choice.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.choice);
         match &*known {
             Some((of, choice)) if *of == generation => choice.clone(),
             _ => {
@@ -150,6 +166,54 @@ impl Draft {
             }
         }
     }
+
+    /// The body for programs: read by `parse` unless that has been done.
+    pub fn parsed_by(&self, parse: impl FnOnce() -> Parsed) -> Parsed {
+        let mut kept = lock(&self.parsed);
+        kept.0.get_or_insert_with(parse).clone()
+    }
+
+    /// The parsed body will be used so many times more; without any, it is let go.
+    pub fn keep_parsed(&self, uses: usize) {
+        let mut kept = lock(&self.parsed);
+        kept.1 = uses;
+        if uses == 0 {
+            kept.0 = None;
+        }
+    }
+
+    /// One of these uses. The last one gets the value to itself.
+    pub fn use_parsed(&self, parse: impl FnOnce() -> Parsed) -> Parsed {
+        let mut kept = lock(&self.parsed);
+        kept.1 = kept.1.saturating_sub(1);
+        let parsed = kept.0.take().unwrap_or_else(parse);
+        if kept.1 > 0 {
+            kept.0 = Some(parsed.clone());
+        }
+        parsed
+    }
+
+    /// What `route` of table `generation` makes of the body, made once and remembered.
+    pub fn made_by(
+        &self,
+        generation: u64,
+        route: &RouteId,
+        make: impl FnOnce() -> Result<Bytes, Fault>,
+    ) -> Result<Bytes, Fault> {
+        let mut made = lock(&self.made);
+        made.retain(|(of, ..)| *of == generation);
+        if let Some((.., known)) = made.iter().find(|(_, of, _)| of == route) {
+            return known.clone();
+        }
+        let result = make();
+        made.push((generation, route.clone(), result.clone()));
+        result
+    }
+}
+
+/// Nothing is left half done when a holder panics.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Draft {

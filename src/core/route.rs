@@ -14,27 +14,56 @@ pub type RouteId = Arc<str>;
 
 /// Which sinks want an event, each with the first route (in name order) that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice(Arc<[(Arc<str>, RouteId)]>);
+pub struct Choice {
+    picks: Arc<[(Arc<str>, RouteId)]>,
+    troubles: Arc<[(RouteId, Trouble)]>,
+}
+
+/// What was wrong with a rule on one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It had no answer, so the route took the event.
+    Failed,
+    /// It took longer than any rule should.
+    Slow,
+}
 
 impl Choice {
     /// A choice of `(sink, route)` pairs; each sink at most once.
     pub fn new(picks: Vec<(Arc<str>, RouteId)>) -> Self {
-        Self(picks.into())
+        Self { picks: picks.into(), troubles: Arc::default() }
+    }
+
+    /// The same with what was wrong with rules. Whoever asks first counts it: the door.
+    #[must_use]
+    pub fn with_troubles(mut self, troubles: Vec<(RouteId, Trouble)>) -> Self {
+        self.troubles = troubles.into();
+        self
+    }
+
+    /// What was wrong with rules on this event.
+    pub fn troubles(&self) -> &[(RouteId, Trouble)] {
+        &self.troubles
     }
 
     /// The route that shapes the event for `sink`, if the sink wants it at all.
     pub fn route_for(&self, sink: &str) -> Option<&RouteId> {
-        self.0.iter().find(|(name, _)| &**name == sink).map(|(_, route)| route)
+        self.picks.iter().find(|(name, _)| &**name == sink).map(|(_, route)| route)
     }
 
     /// The chosen sinks.
     pub fn sinks(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.iter().map(|(sink, _)| sink)
+        self.picks.iter().map(|(sink, _)| sink)
+    }
+
+    /// The sinks with their routes.
+    pub fn picks(&self) -> impl Iterator<Item = (&Arc<str>, &RouteId)> {
+        self.picks.iter().map(|(sink, route)| (sink, route))
     }
 
     /// No sink wants it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.picks.is_empty()
     }
 }
 

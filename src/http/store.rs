@@ -175,6 +175,9 @@ impl Ingress {
             for field in &arrival.unknown {
                 metrics.unknown_value(&door.source, field);
             }
+            for (route, trouble) in arrival.choice.troubles() {
+                metrics.route_trouble(route, *trouble);
+            }
             if arrival.choice.is_empty() {
                 metrics.unrouted(&door.source);
                 tracing::warn!(id = %arrival.id, source = %door.source, "no route takes this event; add [unmatched] sinks = [...]");

@@ -13,6 +13,8 @@ use crate::core::config::{OneOrMany, Problem, Problems, Section};
 
 use super::keys::{Keys, Test};
 use super::patterns::Pattern;
+use super::program::{Compiled as Program, Filter, Transform};
+use super::quiet::Quiet;
 use super::{Route, UNMATCHED};
 
 /// The names that routes may use.
@@ -38,16 +40,39 @@ fn none() -> OneOrMany<String> {
     OneOrMany::Many(Vec::new())
 }
 
+/// The programs of a route.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Programs {
+    /// A question about the event in VRL, asked when all other keys hold: true takes the event,
+    /// such as `length(array(.files) ?? []) > 0`. It cannot change the event. If it fails, or the
+    /// body is not JSON or larger than 1 MiB, the route takes the event.
+    when: Option<String>,
+    /// A program in VRL that changes the event for the sinks of this route, such as
+    /// `del(.internal)`. What it leaves, an object, is sent as JSON with sorted keys and without
+    /// spaces. If it fails or aborts, or the body is not JSON or larger than 1 MiB, the event
+    /// becomes a dead letter; it is never sent unchanged. Severity, state and the other facts that
+    /// routes and sinks go by remain those of the event as it was received.
+    transform: Option<String>,
+}
+
+/// The programs, compiled.
+type Compiled = (Option<Filter>, Option<Transform>);
+
 /// Keys that the design has and this version has not.
-const LATER: [&str; 4] = ["when", "transform", "format", "follow"];
+const LATER: [&str; 2] = ["format", "follow"];
 
 /// The JSON Schema of one `[routes.NAME]`.
 pub fn schema() -> Schema {
     let mut schema = schemars::schema_for!(Keys);
     let ends = schemars::schema_for!(Ends).to_value();
+    let programs = schemars::schema_for!(Programs).to_value();
     let object = schema.ensure_object();
     if let Some(Value::Object(properties)) = object.get_mut("properties") {
         let keys = properties.clone();
+        for key in ["when", "transform"] {
+            properties.insert(key.into(), programs["properties"][key].clone());
+        }
         properties.insert("sinks".into(), ends["properties"]["sinks"].clone());
         properties.insert(
             "except".into(),
@@ -63,20 +88,27 @@ pub fn schema() -> Schema {
     schema
 }
 
-/// All routes in name order.
-pub(super) fn routes(section: &Section, names: Names<'_>) -> Result<Vec<Route>, Problems> {
+/// All routes in name order, with what their programs are warned about.
+pub(super) fn routes(
+    section: &Section,
+    names: Names<'_>,
+) -> Result<(Vec<Route>, Problems), Problems> {
     let mut routes = Vec::new();
     let mut problems = Problems::new();
+    let mut warnings = Problems::new();
     for (name, value) in &section.table {
         match table(format!("{}.{name}", section.key), value).and_then(|of| route(name, of, names))
         {
-            Ok(route) => routes.push(route),
+            Ok((route, noted)) => {
+                routes.push(route);
+                warnings.extend(noted);
+            }
             Err(found) => problems.extend(found),
         }
     }
     // Whatever order the configuration's maps have.
     routes.sort_by(|a, b| a.name.cmp(&b.name));
-    if problems.is_empty() { Ok(routes) } else { Err(problems) }
+    if problems.is_empty() { Ok((routes, warnings)) } else { Err(problems) }
 }
 
 /// The catch-all; `None` when the section is absent or empty.
@@ -89,9 +121,12 @@ pub(super) fn unmatched(section: &Section, names: Names<'_>) -> Result<Option<Ro
         name: UNMATCHED.into(),
         only: Test::default(),
         except: None,
+        when: None,
+        transform: None,
         sinks,
         plain: true,
         idle: false,
+        quiet: Quiet::default(),
     }))
 }
 
@@ -104,30 +139,58 @@ fn table(key: String, value: &Value) -> Result<Section, Problems> {
     }
 }
 
-fn route(name: &str, section: Section, names: Names<'_>) -> Result<Route, Problems> {
+fn route(name: &str, section: Section, names: Names<'_>) -> Result<(Route, Problems), Problems> {
     let mut problems = wrong_name(&section.key, name);
     let (only, mut rest) = section.split::<Keys>();
     problems.extend(unknown_keys(&mut rest));
     let only = conditions(&only, names.sources);
     let except = rest.take("except").and_then(|except| conditions(&except, names.sources));
-    let (only, except, sinks) = match (only, except, ends(&rest, names.sinks)) {
-        (Ok(only), Ok(except), Ok(sinks)) if problems.is_empty() => (only, except, sinks),
-        (only, except, sinks) => {
-            let more = [only.err(), except.err(), sinks.err()];
+    let (programs, rest) = rest.split::<Programs>();
+    let (programs, ends) = (compiled(&programs), ends(&rest, names.sinks));
+    let (only, except, ((when, transform), noted), sinks) = match (only, except, programs, ends) {
+        (Ok(only), Ok(except), Ok(programs), Ok(sinks)) if problems.is_empty() => {
+            (only, except, programs, sinks)
+        }
+        (only, except, programs, sinks) => {
+            let more = [only.err(), except.err(), programs.err(), sinks.err()];
             problems.extend(more.into_iter().flatten().flatten());
             return Err(problems);
         }
     };
     // An `except` without keys would hold for everything: it excludes nothing instead.
     let excludes = except.0 != Keys::default();
-    Ok(Route {
+    let route = Route {
         name: name.into(),
-        plain: !excludes && only.0 == Keys::default(),
+        plain: !excludes && when.is_none() && only.0 == Keys::default(),
         idle: excludes && only.0 == except.0,
         only: only.1,
         except: excludes.then_some(except.1),
+        when,
+        transform,
         sinks,
-    })
+        quiet: Quiet::default(),
+    };
+    Ok((route, noted))
+}
+
+/// `when` and `transform`, with what they are warned about.
+fn compiled(section: &Section) -> Result<(Compiled, Problems), Problems> {
+    let read: Programs = section.read()?;
+    let key = |name: &str| format!("{}.{name}", section.key);
+    let when = read.when.map(|source| Filter::compile(&key("when"), &source)).transpose();
+    let transform =
+        read.transform.map(|source| Transform::compile(&key("transform"), &source)).transpose();
+    match (when, transform) {
+        (Ok(when), Ok(transform)) => {
+            let (when, mut warnings) = when.map_or((None, Problems::new()), Program::parts);
+            let (transform, more) = transform.map_or((None, Problems::new()), Program::parts);
+            warnings.extend(more);
+            Ok(((when, transform), warnings))
+        }
+        (when, transform) => {
+            Err([when.err(), transform.err()].into_iter().flatten().flatten().collect())
+        }
+    }
 }
 
 /// The keys of a route or of its `except`, as written and compiled.

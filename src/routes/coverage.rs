@@ -35,6 +35,8 @@ pub enum Reach {
     No,
     /// Only those whose user, cluster, share or address a route asks for.
     Named,
+    /// Those that a route's `when` does not turn away, which cannot be told without an event.
+    Asked,
     /// All but those that a route's `except` leaves out.
     Excepted,
     /// All.
@@ -58,7 +60,7 @@ pub struct Gap {
 impl Gap {
     /// Whether ordinary critical events reach no sink. What an `except` leaves out was meant.
     pub fn loses_critical(&self) -> bool {
-        self.reach < Reach::Excepted && self.severities.contains(&Severity::Critical)
+        self.reach < Reach::Asked && self.severities.contains(&Severity::Critical)
     }
 }
 
@@ -80,6 +82,7 @@ impl fmt::Display for Gap {
             Reach::Named => {
                 ": no sink but for the users, clusters, shares or addresses that a route names"
             }
+            Reach::Asked => ": a sink only if a `when` says so",
             Reach::Excepted => ": no sink for what an `except` leaves out",
             Reach::All => ": all covered",
         })
@@ -182,6 +185,7 @@ impl Route {
         match excepted {
             Some(except) if !except.asks_names() => Reach::No,
             _ if self.only.asks_names() => Reach::Named,
+            _ if self.when.is_some() => Reach::Asked,
             Some(_) => Reach::Excepted,
             None => Reach::All,
         }
@@ -197,7 +201,7 @@ struct Block {
 
 /// Add what the events of one state reach, by category.
 fn note(blocks: &mut Vec<Block>, state: usize, reached: &[Reach]) {
-    for reach in [Reach::No, Reach::Named, Reach::Excepted] {
+    for reach in [Reach::No, Reach::Named, Reach::Asked, Reach::Excepted] {
         let categories: BTreeSet<usize> =
             (0..reached.len()).filter(|index| reached[*index] == reach).collect();
         let same = |block: &&mut Block| block.reach == reach && block.categories == categories;

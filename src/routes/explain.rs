@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::keys::{Doubt, Test, any};
 use super::patterns::Patterns;
-use super::{Route, Table};
+use super::program::Filter;
+use super::{Route, Table, body};
 use crate::core::event::Draft;
 use crate::core::finding::{Finding, Severity, State};
 use crate::core::route::RouteId;
@@ -28,9 +29,23 @@ pub struct Answer {
     pub keys: Vec<Verdict>,
     /// Those of its `except`: when all are true, the route leaves the event.
     pub except: Vec<Verdict>,
-    // A route's `when` is told here, beside its keys, and its `transform` by what it changed.
+    /// Its `when`, if it has one and its keys have not decided already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<WhenVerdict>,
     /// Where it sends what it takes.
     pub sinks: Vec<Arc<str>>,
+}
+
+/// A `when`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WhenVerdict {
+    /// It does not keep the route from taking the event.
+    pub holds: bool,
+    /// Why it has no answer, in which case it counts as true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// The paths that it may look at, with what is there as JSON.
+    pub seen: Vec<(String, String)>,
 }
 
 /// One key.
@@ -50,27 +65,45 @@ impl Table {
     /// What every route makes of `event`, in the order in which they are asked, `unmatched` last.
     pub fn explain(&self, event: &Draft) -> Vec<Answer> {
         let finding = self.decoders.finding(event);
-        let answers = self.routes.iter().map(|route| route.explain(&event.source, finding));
+        let answers = self.routes.iter().map(|route| route.explain(event, finding));
         let mut answers: Vec<Answer> = answers.collect();
         let taken = answers.iter().any(|answer| answer.takes);
         answers.extend(
             self.unmatched
                 .as_ref()
-                .map(|route| Answer { takes: !taken, ..route.explain(&event.source, finding) }),
+                .map(|route| Answer { takes: !taken, ..route.explain(event, finding) }),
         );
         answers
     }
 }
 
 impl Route {
-    fn explain(&self, source: &str, finding: &Finding) -> Answer {
+    fn explain(&self, event: &Draft, finding: &Finding) -> Answer {
+        let source = &*event.source;
         let except = self.except.as_ref();
+        let admits = self.admits(source, finding);
+        let when = self.when.as_ref().filter(|_| admits).map(|when| when.verdict(event));
         Answer {
             route: self.name.clone(),
-            takes: self.takes(source, finding),
+            takes: admits && when.as_ref().is_none_or(|when| when.holds),
             keys: self.only.verdicts(source, finding, Doubt::Holds),
             except: except.map_or_else(Vec::new, |it| it.verdicts(source, finding, Doubt::Fails)),
+            when,
             sinks: self.sinks.clone(),
+        }
+    }
+}
+
+impl Filter {
+    fn verdict(&self, event: &Draft) -> WhenVerdict {
+        let failed =
+            |failure: String, seen| WhenVerdict { holds: true, failure: Some(failure), seen };
+        match event.parsed_by(|| body::parse(&event.body)) {
+            Ok(value) => match self.holds(&value).result {
+                Ok(holds) => WhenVerdict { holds, failure: None, seen: self.sees(&value) },
+                Err(failure) => failed(failure.to_string(), self.sees(&value)),
+            },
+            Err(why) => failed(format!("the body cannot be read: {why}"), Vec::new()),
         }
     }
 }

@@ -43,6 +43,8 @@ mod sinks_file;
 mod sinks_taegis;
 mod sinks_tls;
 mod sources;
+mod vrl;
+mod vrl_places;
 mod waiting;
 mod wire;
 mod worker;

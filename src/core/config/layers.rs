@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::problem::{Place, Problem, Problems};
+use super::rows;
 use super::safety;
 use super::section::Section;
 
@@ -71,6 +72,16 @@ impl Layers {
     /// The files that were read, in order.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(file, _)| file.as_path())
+    }
+
+    /// Where the problem stands: at its key, or below it in a value of several lines.
+    pub fn place_of(&self, problem: &Problem) -> Option<Place> {
+        let mut place = self.place(&problem.key)?;
+        if let (Some(row), Place::Line { file, line }) = (problem.row, &mut place) {
+            let text = self.files.iter().find(|(known, _)| known == file).map(|(_, text)| text);
+            *line += text.map_or(0, |text| rows::lines_down(text, &problem.key, row));
+        }
+        Some(place)
     }
 
     /// Where `key` was set: by the last layer that has it, else by the last that has its nearest

@@ -8,6 +8,7 @@
 mod keys;
 mod layers;
 mod problem;
+mod rows;
 mod safety;
 mod secret;
 mod section;

@@ -15,6 +15,8 @@ pub struct Problem {
     pub key: String,
     /// Where it was set, if it was.
     pub place: Option<Place>,
+    /// When the mistake is inside a text: how many of the text's lines are above it.
+    pub row: Option<usize>,
     /// What is wrong.
     pub message: String,
     /// What to do about it; may be empty.
@@ -47,7 +49,13 @@ impl fmt::Display for Place {
 impl Problem {
     /// A problem with the value of `key`.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key: key.into(), place: None, message: message.into(), help: String::new() }
+        Self {
+            key: key.into(),
+            place: None,
+            row: None,
+            message: message.into(),
+            help: String::new(),
+        }
     }
 
     /// `key` holds a value, or a list of tables, where a table is needed.
@@ -63,6 +71,13 @@ impl Problem {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = help.into();
+        self
+    }
+
+    /// The same inside a text, below `row` of its lines.
+    #[must_use]
+    pub fn row(mut self, row: usize) -> Self {
+        self.row = Some(row);
         self
     }
 

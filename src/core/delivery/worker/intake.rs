@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::Extra;
 use super::super::batch::{Hold, Item, Origin, Streak};
+use super::super::{Extra, Rules};
 use super::Worker;
 use crate::core::event::Event;
 use crate::core::log::{End, Item as Step, LogError, Loss, Page};
-use crate::core::route::RouteId;
-use crate::core::route::Shaped;
+use crate::core::route::{RouteId, Shaped, Trouble};
 use crate::core::sink::Piece;
 
 /// How long a worker that could not read the log waits, while what it holds goes on.
@@ -36,7 +35,9 @@ impl Worker {
                 Step::Event(event) => {
                     let choice = rules.select.choose(&event);
                     match choice.route_for(&self.books.sink) {
-                        Some(route) => self.take_in(event, route.clone(), Origin::Log).await,
+                        Some(route) => {
+                            self.take_in(event, route.clone(), Origin::Log, &rules).await
+                        }
                         None => self.books.end(event.position, End::Filtered),
                     }
                 }
@@ -60,13 +61,22 @@ impl Worker {
         let choice = rules.select.choose(&event);
         // A person asked for a replay: it goes even if no route would give it today.
         let route = choice.route_for(&self.books.sink).cloned().unwrap_or_else(|| "replay".into());
-        self.take_in(event, route, origin).await;
+        self.take_in(event, route, origin, &rules).await;
     }
 
     /// Shape and encode an event that the sink wants, and queue it.
-    pub(super) async fn take_in(&mut self, event: Arc<Event>, route: RouteId, origin: Origin) {
-        let rules = self.rules();
+    /// The rules are those that chose the route: others may not know it, or mean another by it.
+    pub(super) async fn take_in(
+        &mut self,
+        event: Arc<Event>,
+        route: RouteId,
+        origin: Origin,
+        rules: &Rules,
+    ) {
         let shaped = rules.shape.shape(&event, &route);
+        if shaped.is_err() {
+            self.books.engine.metrics.route_trouble(&route, Trouble::Failed);
+        }
         let encoded = shaped.and_then(|shaped| {
             let bytes = self.sink.encode(&shaped, self.limits.event_bytes)?;
             Ok((shaped, bytes))
