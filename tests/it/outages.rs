@@ -60,7 +60,7 @@ pub async fn until_dead(gateway: &Gateway, count: u64) {
 }
 
 /// Everything that came to the peer, without repetitions, in the order of the numbers.
-fn distinct(peer: &Peer) -> Vec<String> {
+pub fn distinct(peer: &Peer) -> Vec<String> {
     let posted = peer.requests().into_iter().filter(|request| request.method == "POST");
     let mut bodies: Vec<String> = posted.map(|request| request.text()).collect();
     bodies.sort_by_key(|body| (body.len(), body.clone()));

@@ -112,6 +112,5 @@ async fn with_a_million_events_it_is_ready_within_a_second_and_small() {
         (gateway.settled("lagging", "delivered").await >= 100).then_some(())
     })
     .await;
-    assert!(peer.bodies()[0].starts_with(br#"{"id":"0""#), "from the oldest on");
     gateway.finish().await;
 }
