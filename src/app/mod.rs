@@ -50,6 +50,9 @@ use crate::http::door::Doors;
 use crate::http::ingress::Ingress;
 use crate::{core, http};
 
+/// Largest body that is offered from memory when the log cannot take it. Each worker holds at most a
+/// thousand of them, so that a sender that repeats itself cannot fill the memory.
+const SPILL_BYTES: usize = 64 << 10;
 /// How often the gateway looks whether its log has failed.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -244,6 +247,9 @@ async fn start_workers(
 /// The way out for events that the log could not take: straight to the workers, from memory.
 fn spill(workers: Arc<Workers>, engine: Arc<Engine>) -> http::ingress::Spill {
     Arc::new(move |event: Arc<Event>| {
+        if event.body.len() > SPILL_BYTES {
+            return false;
+        }
         let choice = engine.rules.load().select.choose(&event);
         choice.sinks().fold(false, |any, sink| {
             any | workers.offer(sink, Extra::Spill(event.clone())).unwrap_or(false)
