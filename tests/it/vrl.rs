@@ -287,9 +287,24 @@ fn programs_that_are_too_much_are_not_compiled() {
         [".a[100000000]", "a = []\na[ 100000000 ]", ".\"a\"[-100000000]", ".a[0][10000]"]
     {
         let text = mistakes("transform", &format!("{assigned} = 1\n.x = [10000]"));
-        assert!(text.contains("an index of more than four digits"), "{text}");
+        assert!(text.contains("an index of more than 4 digits"), "{text}");
     }
     one(json!({ "transform": ".a[7] = [10000]" }));
+    let loops = format!("{}.x = 1{}", "for_each([1]) -> |_i, _v| {".repeat(9), "}".repeat(9));
+    assert!(mistakes("transform", &loops).contains("nests loops"));
+    for long in [
+        format!("{}true", "!".repeat(5_000)),
+        format!("1{} == 1", " +\n 1".repeat(2_000)),
+        format!("true{}", "\n && (true)".repeat(500)),
+        format!(
+            "if .a == 1 {{ true }}{} else {{ true }}",
+            "\nelse if .a == 2 { true }".repeat(300)
+        ),
+        format!("{}true", "a = ".repeat(3_000)),
+    ] {
+        let text = mistakes("when", &long);
+        assert!(text.contains("operator signs in one expression"), "{text}");
+    }
     assert!(mistakes("when", "match(\"x\", r'(a{1000}){1000}')").contains("regex"));
 }
 
@@ -333,6 +348,40 @@ fn a_table_explains_itself() {
     let said = verdicts("no JSON");
     assert_eq!((&said[0]["takes"], &said[0]["when"]["holds"]), (&json!(true), &json!(true)));
     assert!(said[0]["when"]["failure"].as_str().unwrap().contains("not JSON"));
+}
+
+#[test]
+fn programs_as_large_as_allowed_compile_and_run_on_a_small_stack() {
+    let around = |open: &str, inner: &str, close: &str, n: usize| {
+        format!(".x = {}{inner}{}", open.repeat(n), close.repeat(n))
+    };
+    // 256 signs and 64 brackets are the most; a thread of a test has 2 MiB.
+    for program in [
+        format!(".x = 1{}", "+1".repeat(255)),
+        format!(".x = true{}", "&&true".repeat(127)),
+        format!(".x = {}true", "!".repeat(255)),
+        format!(".x = if .a == 1 {{ 1 }}{}", " else if .a == 1 { 1 }".repeat(80)),
+        format!("{}1\n.x = 1", "a = ".repeat(250)),
+        format!(".x = {}1", ".a".repeat(1_000)),
+        around("(", "1", ")", 64),
+        around("{", "1", "}", 64),
+        around("[", "1", "]", 64),
+        around("upcase(", "\"a\"", ")", 64),
+        format!("{}.x = 1{}", "if .b != 1 {".repeat(60), "}".repeat(60)),
+        format!("{}.x = 1{}", "for_each([1]) -> |_i, _v| {".repeat(8), "}".repeat(8)),
+        // What signs in strings and comments say is no matter; lines are expressions of their own.
+        format!(
+            "# don't {}\n{}.x = \"{}\"",
+            "-".repeat(300),
+            ".a = 1 + 1 # it's\n".repeat(300),
+            "=".repeat(300)
+        ),
+        ".x = s'[12345] a[12345]'".to_owned(),
+    ] {
+        let built = build(&json!({ "r": { "transform": program, "sinks": "soc" } }));
+        let table = built.unwrap_or_else(|problems| panic!("{}", problems[0]));
+        assert!(shaped(&table, r#"{"a":2}"#).is_ok(), "{program}");
+    }
 }
 
 /// A native key and the same in VRL.

@@ -21,12 +21,13 @@ const UNPACKS: &str = "a few packed bytes can become gigabytes";
 const PACKS: &str = "what a sink sends is compressed by the sink";
 const PATTERN: &str = "patterns are compiled when the configuration is read; write r'...'";
 const DEPTH: &str = "a deeply nested text could exhaust the stack";
+const SLOW: &str = "it may take many seconds for a text made for that";
 const INDEX: &str = "an index from the event could ask for any amount of memory; assign to a path";
 const CRYPTO: &str = "hashes and ciphers are not part of this version";
 const JOURNAL: &str = "events are not written to the journal; use a sink";
 
 /// Functions that exist in VRL, or in products that embed it, and are not offered: with reasons.
-pub(super) const REFUSED: [(&str, &str); 59] = [
+pub(super) const REFUSED: [(&str, &str); 60] = [
     ("now", CLOCK),
     ("uuid_v7", CLOCK),
     ("uuid_v4", CHANCE),
@@ -85,6 +86,7 @@ pub(super) const REFUSED: [(&str, &str); 59] = [
     ("parse_ruby_hash", DEPTH),
     ("parse_xml", DEPTH),
     ("parse_cbor", DEPTH),
+    ("parse_yaml", SLOW),
     ("set", INDEX),
 ];
 

@@ -7,6 +7,7 @@
 mod functions;
 mod mistakes;
 mod run;
+mod size;
 
 pub use functions::names as function_names;
 pub(super) use run::{Failure, Ran};
@@ -19,14 +20,10 @@ use vrl::path::{OwnedTargetPath, PathPrefix};
 
 use crate::core::config::{Problem, Problems};
 use crate::core::event::Value;
-use mistakes::{excerpt, problems};
+use mistakes::problems;
 
-/// Longest source of a program, in bytes.
-const SOURCE: usize = 16 << 10;
-/// Deepest nesting of brackets in a source: the compiler walks it on its stack.
-const NESTING: usize = 64;
-/// Most digits of an index: the compiler and assignments fill arrays up to it.
-const DIGITS: usize = 4;
+/// Stack for compiling: address space, of which only what is used becomes memory.
+const ROOM: usize = 256 << 20;
 
 /// A program and what `check` should say about it.
 pub(super) struct Compiled<P> {
@@ -52,6 +49,10 @@ pub(super) struct Transform(vrl::compiler::Program);
 impl Filter {
     /// Compile the value of `key`, or say everything that is wrong with it.
     pub fn compile(key: &str, source: &str) -> Result<Compiled<Self>, Problems> {
+        with_room(key, || Self::judge(key, source))
+    }
+
+    fn judge(key: &str, source: &str) -> Result<Compiled<Self>, Problems> {
         let mut config = CompileConfig::default();
         config.set_read_only();
         let Compiled { program, warnings } = compile(key, source, config)?;
@@ -90,9 +91,10 @@ impl Filter {
 impl Transform {
     /// Compile the value of `key`, or say everything that is wrong with it.
     pub fn compile(key: &str, source: &str) -> Result<Compiled<Self>, Problems> {
-        let compiled = compile(key, source, CompileConfig::default())?;
-        let Compiled { program, warnings } = compiled;
-        Ok(Compiled { program: Self(program), warnings })
+        with_room(key, || {
+            let Compiled { program, warnings } = compile(key, source, CompileConfig::default())?;
+            Ok(Compiled { program: Self(program), warnings })
+        })
     }
 
     /// What the program leaves of `event`.
@@ -106,7 +108,7 @@ fn compile(
     source: &str,
     config: CompileConfig,
 ) -> Result<Compiled<vrl::compiler::Program>, Problems> {
-    if let Some(problem) = too_much(key, source) {
+    if let Some(problem) = size::too_much(key, source) {
         return Err(vec![problem]);
     }
     let external = ExternalEnv::default();
@@ -124,47 +126,18 @@ fn compile(
     Ok(Compiled { program: result.program, warnings })
 }
 
-/// What the compiler should not even try.
-fn too_much(key: &str, source: &str) -> Option<Problem> {
-    if source.trim().is_empty() {
-        let help = "write an expression, or leave the key out";
-        return Some(Problem::new(key, "is empty").help(help));
-    }
-    if source.len() > SOURCE {
-        let message = format!("is {} bytes long; at most {SOURCE} are allowed", source.len());
-        return Some(Problem::new(key, message).help("split the rule into several routes"));
-    }
-    let (at, message) = match (too_deep(source), too_far(source)) {
-        (Some(at), _) => (at, format!("nests brackets more than {NESTING} deep")),
-        (None, at) => (at?, "has an index of more than four digits".to_owned()),
-    };
-    let (row, help) = excerpt(source, at, "here");
-    Some(Problem::new(key, message).help(help).row(row))
-}
-
-/// Where `source` has an index of more than [`DIGITS`] digits: not a list such as `[10000]`, which
-/// follows a space or an operator.
-fn too_far(source: &str) -> Option<usize> {
-    let indexed =
-        |c: char| c.is_alphanumeric() || matches!(c, '_' | '"' | ']' | ')' | '}' | '.' | '%');
-    source.match_indices('[').map(|(at, _)| at).find(|at| {
-        let digits = source[at + 1..].trim_start().trim_start_matches('-');
-        let count =
-            digits.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'_').count();
-        count > DIGITS && source[..*at].ends_with(indexed)
-    })
-}
-
-/// Where the brackets of `source` nest too deep. Those in strings and comments count as well.
-fn too_deep(source: &str) -> Option<usize> {
-    let mut depth = 0_usize;
-    source.char_indices().find_map(|(at, c)| {
-        match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        (depth > NESTING).then_some(at)
+/// Compile on a stack of [`ROOM`]: the compiler calls itself for every level of an expression, and
+/// a long one in a file must not end a gateway that runs.
+fn with_room<P: Send>(
+    key: &str,
+    compile: impl FnOnce() -> Result<Compiled<P>, Problems> + Send,
+) -> Result<Compiled<P>, Problems> {
+    let failed = |why: &str| vec![Problem::new(key, format!("cannot be compiled: {why}"))];
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("vrl".to_owned()).stack_size(ROOM);
+        let compiling = thread.spawn_scoped(scope, compile);
+        let compiling = compiling.map_err(|error| failed(&error.to_string()))?;
+        compiling.join().unwrap_or_else(|_| Err(failed("the compiler panicked, a bug in it")))
     })
 }
 

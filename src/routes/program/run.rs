@@ -8,8 +8,9 @@
 //!
 //! Not guaranteed: one call of one function cannot be interrupted. What it may take is bounded by
 //! the body's size and by leaving out functions that are not linear in their input. Memory is not
-//! limited as such: a program that multiplies strings (`"x" * .n`) or nests arrays in a loop can
-//! exhaust it.
+//! limited as such: a program that multiplies strings (`"x" * .n`) can exhaust it, and one
+//! that nests a value thousands of levels deep in a loop (`x = [x]`) the stack. Either ends the
+//! process: no event does that alone, a program must be written so.
 
 use std::fmt;
 use std::ops::ControlFlow;
