@@ -62,7 +62,6 @@ pub struct Metrics {
     unrouted: IntCounterVec,
     unknown: IntCounterVec,
     route_errors: IntCounterVec,
-    route_slow: IntCounterVec,
     delivery_events: IntCounterVec,
     delivery_attempts: IntCounterVec,
     delivery_seconds: HistogramVec,
@@ -198,11 +197,6 @@ impl Metrics {
                 "Rules that failed on an event.",
                 &["route"],
             )?,
-            route_slow: f.counter(
-                "route_slow_total",
-                "Filters that took longer than any rule should.",
-                &["route"],
-            )?,
             delivery_events: f.counter(
                 "delivery_events_total",
                 "Events settled, by how they ended.",
@@ -299,16 +293,13 @@ impl Metrics {
     /// Create the child of `route` at zero.
     pub fn add_route(&self, route: &str) {
         self.route_errors.with_label_values(&[route]);
-        self.route_slow.with_label_values(&[route]);
     }
 
-    /// A rule of `route` was in trouble over an event.
+    /// A rule of `route` was in trouble over an event. A slow one is for the journal only.
     pub fn route_trouble(&self, route: &str, trouble: Trouble) {
-        let family = match trouble {
-            Trouble::Failed => &self.route_errors,
-            Trouble::Slow => &self.route_slow,
-        };
-        family.with_label_values(&[route]).inc();
+        if trouble == Trouble::Failed {
+            self.route_errors.with_label_values(&[route]).inc();
+        }
     }
 
     /// The metrics of `sink`, created at zero the first time.
