@@ -175,7 +175,7 @@ async fn story(gateway: &Gateway, sink: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_edits_under_load_lose_nothing() {
     let edits: usize =
-        std::env::var("SIEMGATE_EDITS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+        std::env::var("SIEMGATE_EDITS").ok().and_then(|n| n.parse().ok()).unwrap_or(500);
     let (gateway, peer) = started().await;
     let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let load: Vec<_> = (0..3)
