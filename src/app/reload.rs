@@ -3,9 +3,10 @@
 //! Guarantees: everything is read, checked and built before anything changes, and what cannot be
 //! used changes nothing; a sink whose section, secrets and files are the same is not touched; a
 //! new sink's cursor is stored before the rules that name it are in force; a changed sink goes on
-//! from its mark; a removed one goes on by the old rules up to the moment of the change, so that no
-//! event falls in between; never two workers for one name. Listeners, logs and workers' threads stay as they are:
-//! a change of those needs a restart, and is reported.
+//! from its mark; a removed one goes on by the old rules up to the moment of the change, for two
+//! seconds at most, and what it has not delivered by then stays with its cursor; never two workers
+//! for one name. Listeners, logs and workers' threads stay as they are: a change of those needs a
+//! restart, and is reported.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
