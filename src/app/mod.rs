@@ -11,6 +11,7 @@ mod explain;
 mod plan;
 mod reload;
 mod schema;
+mod secrets;
 mod stores;
 mod watch;
 mod workers;
@@ -33,6 +34,7 @@ pub use explain::{Explainer, Explanation, Sent};
 pub use plan::{Plan, SinkPlan, SourcePlan};
 pub use reload::Change;
 pub use schema::schema;
+pub use secrets::{SecretUse, secrets};
 
 use self::reload::{Current, Live};
 use self::workers::Workers;
@@ -44,6 +46,7 @@ use crate::core::event::Event;
 use crate::core::letters::Letters;
 use crate::core::log::LogError;
 use crate::core::metrics::Metrics;
+use crate::core::recent::Recent;
 use crate::http::admin::Admin;
 use crate::http::body::Budget;
 use crate::http::door::Doors;
@@ -99,7 +102,8 @@ impl Gateway {
     /// Start everything of `plan`. On return webhooks are being accepted.
     ///
     /// `config` is the folder it was read from, for reloads.
-    pub async fn start(plan: Plan, config: PathBuf) -> Result<Self, AppError> {
+    /// `recent` is what the journal also writes to.
+    pub async fn start(plan: Plan, config: PathBuf, recent: Recent) -> Result<Self, AppError> {
         let started = Instant::now();
         // First the ports: a second gateway fails here, before it touches a log.
         let webhook = http::bind(plan.server.listen.as_slice())?;
@@ -148,7 +152,7 @@ impl Gateway {
             current,
             explainer,
         });
-        let side = admin_side(&live, admin_address);
+        let side = admin_side(&live, admin_address, recent);
         let servers =
             vec![http::admin(admin, side)?, http::webhooks(webhook, ingress, server.workers)?];
         let handles = servers.iter().map(actix_web::dev::Server::handle).collect();
@@ -257,7 +261,7 @@ fn spill(workers: Arc<Workers>, engine: Arc<Engine>) -> http::ingress::Spill {
     })
 }
 
-fn admin_side(live: &Arc<Live>, address: SocketAddr) -> Data<Admin> {
+fn admin_side(live: &Arc<Live>, address: SocketAddr, recent: Recent) -> Data<Admin> {
     let port = address.port();
     let mut hosts: Vec<String> =
         ["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}")).into();
@@ -289,6 +293,7 @@ fn admin_side(live: &Arc<Live>, address: SocketAddr) -> Data<Admin> {
             })
         }),
         explain: Arc::new(move |asked| explaining.explainer.load().answer(asked)),
+        recent,
         hosts,
     })
 }

@@ -15,6 +15,7 @@ use crate::core::config::{
     DeliverySettings, JournalSettings, Layers, LogSettings, Place, Problem, Problems,
     QuarantineSettings, Section, ServerSettings, SourceDoor, StartSetting,
 };
+use crate::core::finding::Finding;
 use crate::core::log::Start;
 use crate::core::sink::Class;
 use crate::core::source::{Decoders, Source};
@@ -90,6 +91,18 @@ pub struct SinkPlan {
     pub start: Start,
     /// Changes when its section, a secret or a file it names changes.
     pub fingerprint: [u8; 32],
+}
+
+impl SourcePlan {
+    /// What the source reads from `body`.
+    pub fn decode(&self, body: &[u8]) -> Finding {
+        self.decoder.decode(body)
+    }
+
+    /// The keys of `body` that it makes nothing of.
+    pub fn unread(&self, body: &[u8]) -> Vec<String> {
+        self.decoder.unread(body)
+    }
 }
 
 /// Collects problems while reading goes on.

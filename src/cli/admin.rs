@@ -29,7 +29,17 @@ impl Admin {
         self.ask(Method::POST, path).await
     }
 
+    /// What is at `path`, as it is.
+    pub async fn bytes(&self, path: &str) -> Result<Vec<u8>, Exit> {
+        self.exchange(Method::GET, path).await
+    }
+
     async fn ask(&self, method: Method, path: &str) -> Result<Value, Exit> {
+        let bytes = self.exchange(method, path).await?;
+        serde_json::from_slice(&bytes).map_err(failed)
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> Result<Vec<u8>, Exit> {
         let url = format!("{}{path}", self.base);
         let unreachable = |error: reqwest::Error| {
             failed(format!(
@@ -40,14 +50,18 @@ impl Admin {
         };
         let response = self.client.request(method, &url).send().await.map_err(unreachable)?;
         let ok = response.status().is_success();
-        let text = response.text().await.map_err(unreachable)?;
-        let value: Value = serde_json::from_str(&text).map_err(failed)?;
-        if ok {
-            Ok(value)
-        } else {
-            Err(failed(value["error"].as_str().unwrap_or("refused without a reason")))
-        }
+        let bytes = response.bytes().await.map_err(unreachable)?;
+        if ok { Ok(bytes.into()) } else { Err(refused(&bytes)) }
     }
+}
+
+/// Why the gateway said no, with every problem of a configuration.
+fn refused(answer: &[u8]) -> Exit {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let problems = answer["problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let problems: String = problems.map(|problem| format!("\n  {problem}")).collect();
+    let error = answer["error"].as_str().unwrap_or("refused without a reason");
+    failed(format!("{error}{problems}"))
 }
 
 /// The innermost reason of a request that failed.

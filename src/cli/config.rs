@@ -3,13 +3,12 @@
 //! Guarantees: touches nothing, asks no running gateway, prints no secret. What `show` prints as
 //! text is TOML again. Whether it is good is for `check`.
 
-use std::io::Write;
 use std::path::Path;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Exit, failed, tell_problems};
+use super::{Exit, print, tell_problems};
 use crate::app::{Setting, effective, schema};
 use crate::core::config::Place;
 
@@ -30,23 +29,15 @@ pub(super) enum Command {
 
 pub(super) fn run(config: &Path, command: &Command) -> Exit {
     match command {
-        Command::Schema => print(&format!("{:#}\n", schema())),
+        Command::Schema => print(format!("{:#}\n", schema()).as_bytes()),
         Command::Show { origin, json } => match effective(config) {
-            Ok(settings) if *json => print(&format!("{:#}\n", machine(&settings))),
-            Ok(settings) => print(&people(&settings, *origin)),
+            Ok(settings) if *json => print(format!("{:#}\n", machine(&settings)).as_bytes()),
+            Ok(settings) => print(people(&settings, *origin).as_bytes()),
             Err(problems) => {
                 tell_problems(&problems);
                 Exit::Config
             }
         },
-    }
-}
-
-/// Whoever reads may stop reading (`| head`): that is no failure.
-fn print(text: &str) -> Exit {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(error),
-        _ => Exit::Ok,
     }
 }
 
@@ -68,7 +59,7 @@ fn machine(settings: &[Setting]) -> Value {
     settings.iter().map(one).collect()
 }
 
-fn people(settings: &[Setting], origin: bool) -> String {
+pub(super) fn people(settings: &[Setting], origin: bool) -> String {
     let (mut text, mut section) = (String::new(), String::new());
     for setting in settings {
         let (table, key) = setting.path.split_at(depth(&setting.path));

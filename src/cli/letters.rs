@@ -90,11 +90,6 @@ pub(super) fn quarantine(config: &Path, command: Quarantine) -> Exit {
     })
 }
 
-/// `siemgate reload`
-pub(super) fn reload(config: &Path) -> Exit {
-    finish(asked(config, true, "/-/reload"))
-}
-
 /// `siemgate sinks forget NAME`
 pub(super) fn forget(config: &Path, sink: &str) -> Exit {
     finish(asked(config, true, &format!("/api/v1/sinks/{sink}/forget")))

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::{Exit, failed, plan};
 use crate::core::log::RealDisk;
@@ -20,6 +21,9 @@ pub(super) enum Command {
 pub(super) struct Where {
     /// The log's folder; log.dir of the configuration unless given.
     dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(config: &Path, command: Command) -> Exit {
@@ -27,21 +31,40 @@ pub(super) fn run(config: &Path, command: Command) -> Exit {
 }
 
 fn looked(config: &Path, command: Command) -> Result<Exit, Exit> {
-    let (look, dir): (fn(&_) -> _, _) = match command {
-        Command::Inspect(at) => (|disk: &RealDisk| inspect(disk), at.dir),
-        Command::Verify(at) => (|disk: &RealDisk| verify(disk), at.dir),
+    let (look, at): (fn(&_) -> _, _) = match command {
+        Command::Inspect(at) => (|disk: &RealDisk| inspect(disk), at),
+        Command::Verify(at) => (|disk: &RealDisk| verify(disk), at),
     };
-    let dir = dir.map_or_else(|| plan(config).map(|plan| plan.log.dir), Ok)?;
-    if !dir.is_dir() {
-        return Err(failed(format!("there is no log in {}", dir.display())));
+    let dir = at.dir.map_or_else(|| plan(config).map(|plan| plan.log.dir), Ok)?;
+    let segments = look(&existing(&dir).map_err(failed)?).map_err(failed)?;
+    match at.json {
+        true => println!("{:#}", json!({ "segments": segments, "damaged": damaged(&segments) })),
+        false => print!("{}", table(&segments)),
     }
-    let segments = look(&RealDisk::existing(&dir)).map_err(failed)?;
-    for segment in &segments {
-        println!("{}", line(segment));
+    Ok(if damaged(&segments) == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+fn existing(dir: &Path) -> Result<RealDisk, String> {
+    match dir.is_dir() {
+        true => Ok(RealDisk::existing(dir)),
+        false => Err(format!("there is no log in {}", dir.display())),
     }
-    let damaged = segments.iter().filter(|segment| is_damaged(segment)).count();
-    println!("{} segments, {damaged} damaged", segments.len());
-    Ok(if damaged == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+/// What `inspect` prints of the log in `dir`.
+pub(super) fn report(dir: &Path) -> Result<String, String> {
+    let segments = inspect(&existing(dir)?).map_err(|error| error.to_string())?;
+    Ok(table(&segments))
+}
+
+fn table(segments: &[SegmentReport]) -> String {
+    let mut lines: Vec<String> = segments.iter().map(line).collect();
+    lines.push(format!("{} segments, {} damaged", segments.len(), damaged(segments)));
+    lines.join("\n") + "\n"
+}
+
+fn damaged(segments: &[SegmentReport]) -> usize {
+    segments.iter().filter(|segment| is_damaged(segment)).count()
 }
 
 fn is_damaged(segment: &SegmentReport) -> bool {

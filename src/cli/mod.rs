@@ -1,28 +1,35 @@
 //! The command line: one file a group of commands.
 //!
 //! Guarantees: documented exit codes; what is meant for people goes to standard output, what went
-//! wrong to standard error with what to do. The only room that prints. Commands hold no rules:
-//! they ask `app`, the admin API or a log.
+//! wrong to standard error with what to do; colours only on a terminal, and not with NO_COLOR. The
+//! only room that prints. Commands hold no rules: they ask `app`, the admin API or a log.
 
 #![allow(clippy::disallowed_macros)] // printing is what this room is for
 
 mod admin;
+mod bundle;
+mod capture;
 mod check;
 mod config;
 mod explain;
 mod letters;
 mod log;
+mod manual;
+mod reload;
 mod run;
+mod secret;
 mod send;
 mod sinks;
 mod test;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand};
 
-use crate::app::Plan;
+use crate::app::{Plan, SourcePlan};
 use crate::core::config::Problems;
 
 /// Exit codes, as documented in the help.
@@ -39,16 +46,30 @@ pub(crate) enum Exit {
     Config = 78,
 }
 
+/// How "error:" stands out.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+
+const AFTER: &str = "\
+To begin:
+  siemgate check                 is the configuration good, and what does it mean?
+  siemgate run                   start the gateway
+  siemgate send --wait           send it a harmless test event and see it arrive
+  siemgate explain event.json    what would become of this event, and why?
+
+Exit codes:
+  0 done    1 failed    2 wrong usage    74 the disk failed    78 wrong configuration
+  130 `run` was ended by a second signal
+
+Environment:
+  SIEMGATE_CONFIG         as --config
+  SIEMGATE_LOG_LEVEL      of the journal: info, debug
+  SIEMGATE_SECTION__KEY   a key of the configuration, such as SIEMGATE_LOG__KEEP=30d (two underscores
+                          between names); one that leads to no key is an error
+  NO_COLOR                no colours, also on a terminal";
+
 /// A durable gateway from security products' webhooks to every SIEM, XDR, SOAR and ticket system.
-///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 74 the disk failed,
-/// 78 wrong configuration, 130 `run` was ended by a second signal.
-///
-/// Environment: SIEMGATE_SECTION__KEY sets a key of the configuration, such as SIEMGATE_LOG__KEEP=30d
-/// (two underscores between names). SIEMGATE_CONFIG (as --config) and SIEMGATE_LOG_LEVEL (of the
-/// journal: info, debug) are reserved; any other SIEMGATE_ variable that leads to no key is an error.
 #[derive(Debug, Parser)]
-#[command(name = "siemgate", version, max_term_width = 100)]
+#[command(name = "siemgate", version, max_term_width = 100, after_help = AFTER)]
 struct Arguments {
     /// Folder with the configuration: all its *.toml, in name order, later ones win.
     #[arg(
@@ -73,15 +94,24 @@ enum Command {
     /// What holds and where it comes from, and the schema for editors.
     #[command(subcommand)]
     Config(config::Command),
-    /// Tell what becomes of an event: what was read from it, which routes take it and why, and the
-    /// exact bytes every sink would send. Sends nothing.
+    /// Keys and tokens: set one, list those that are used.
+    #[command(subcommand)]
+    Secret(secret::Command),
+    /// Tell what becomes of an event, and why.
+    ///
+    /// What was read from it, which routes take it and by which keys, and the exact bytes that every
+    /// sink would send. Sends nothing.
     Explain(explain::Arguments),
     /// Run test cases: events with what is expected to become of them.
     Test(test::Arguments),
     /// Tell the running gateway to read its configuration again, and print what changed.
-    Reload,
+    Reload(reload::Arguments),
     /// Send a harmless sample event through the running gateway, as a webhook.
     Send(send::Arguments),
+    /// Keep the next real bodies of a source as private files.
+    ///
+    /// Tells what the decoder makes of each, and which keys it does not know.
+    Capture(capture::Arguments),
     /// List the kinds of sink, or show one with a complete sample section.
     Sinks(sinks::Arguments),
     /// Events that a destination refused: list, show, replay, drop.
@@ -93,6 +123,15 @@ enum Command {
     /// Look into the log's files, without touching them.
     #[command(subcommand)]
     Log(log::Command),
+    /// Pack what somebody who helps needs to know.
+    ///
+    /// Settings, what `check` says, metrics, the newest lines of the journal, the state of the log's
+    /// files, and the machine. Secrets, bodies and replies are left out.
+    SupportBundle(bundle::Arguments),
+    /// Print completions for a shell.
+    Completions(manual::Completions),
+    /// Write the manual pages.
+    Man(manual::Man),
 }
 
 /// Parse the arguments and run the command.
@@ -101,21 +140,29 @@ pub fn main() -> ExitCode {
     // The process-wide choice of cryptography, before anything speaks TLS. It fails only if it was
     // made before, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    ExitCode::from(ran(arguments) as u8)
+}
+
+fn ran(arguments: Arguments) -> Exit {
     let config = arguments.config.as_path();
-    let exit = match arguments.command {
+    match arguments.command {
         Command::Run => run::run(config),
         Command::Check(check) => check::run(config, &check),
+        Command::Config(command) => config::run(config, &command),
+        Command::Secret(command) => secret::run(config, &command),
         Command::Explain(explain) => explain::run(config, &explain),
         Command::Test(test) => test::run(config, &test),
-        Command::Config(command) => config::run(config, &command),
-        Command::Reload => letters::reload(config),
+        Command::Reload(reload) => reload::run(config, &reload),
         Command::Send(send) => send::run(config, send),
+        Command::Capture(capture) => capture::run(config, &capture),
         Command::Sinks(which) => sinks::run(config, &which),
         Command::Dead(command) => letters::dead(config, command),
         Command::Quarantine(command) => letters::quarantine(config, command),
         Command::Log(command) => log::run(config, command),
-    };
-    ExitCode::from(exit as u8)
+        Command::SupportBundle(bundle) => bundle::run(config, &bundle),
+        Command::Completions(shell) => manual::completions(&shell),
+        Command::Man(man) => manual::man(&man),
+    }
 }
 
 /// The plan, or its problems on standard error.
@@ -126,9 +173,21 @@ fn plan(config: &Path) -> Result<Plan, Exit> {
     })
 }
 
+/// The source called `name`; without one the first of type superna.
+fn source<'p>(plan: &'p Plan, name: Option<&str>) -> Result<&'p SourcePlan, Exit> {
+    let wanted = |source: &&SourcePlan| match name {
+        Some(name) => *source.name == *name,
+        None => source.kind.name == "superna",
+    };
+    plan.sources.iter().find(wanted).ok_or_else(|| {
+        let known: Vec<&str> = plan.sources.iter().map(|source| &*source.name).collect();
+        failed(format!("there is no such source; name one with --source: {}", known.join(", ")))
+    })
+}
+
 fn tell_problems(problems: &Problems) {
     for problem in problems {
-        eprintln!("error: {problem}");
+        anstream::eprintln!("{ERROR}error:{ERROR:#} {problem}");
     }
     let count = problems.len();
     eprintln!(
@@ -138,8 +197,21 @@ fn tell_problems(problems: &Problems) {
 }
 
 fn failed(error: impl std::fmt::Display) -> Exit {
-    eprintln!("error: {error}");
+    anstream::eprintln!("{ERROR}error:{ERROR:#} {error}");
     Exit::Failed
+}
+
+/// Whether what is written to `stream` may be coloured.
+fn coloured(stream: &impl anstream::stream::RawStream) -> bool {
+    anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never
+}
+
+/// Whoever reads may stop reading (`| head`): that is no failure.
+fn print(bytes: &[u8]) -> Exit {
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(error),
+        _ => Exit::Ok,
+    }
 }
 
 /// A runtime for commands that only wait for the network.

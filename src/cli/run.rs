@@ -5,37 +5,41 @@ use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::MakeWriterExt;
 
 use super::{Exit, failed, plan};
 use crate::app::{AppError, Gateway, Plan};
 use crate::core::config::JournalFormat;
+use crate::core::recent::Recent;
 
 pub(super) fn run(config: &Path) -> Exit {
     let plan = match plan(config) {
         Ok(plan) => plan,
         Err(exit) => return exit,
     };
-    journal(&plan);
+    let recent = Recent::default();
+    journal(&plan, recent.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The gateway is a guest on the appliance: two threads, whatever the machine has.
         .worker_threads(2)
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(plan, config)),
+        Ok(runtime) => runtime.block_on(serve(plan, config, recent)),
         Err(error) => failed(error),
     }
 }
 
-/// The journal goes to standard error, where a supervisor expects it.
-fn journal(plan: &Plan) {
+/// The journal goes to standard error, where a supervisor expects it, and its newest lines to
+/// `recent`.
+fn journal(plan: &Plan, recent: Recent) {
     let filter = EnvFilter::try_from_env("SIEMGATE_LOG_LEVEL")
         .unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn,actix_http=warn"));
     let base = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(std::io::stderr.and(recent))
         .with_target(false);
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let ansi = super::coloured(&std::io::stderr());
     // Fails only if a journal exists already, which then serves.
     let _ = match plan.journal.format {
         JournalFormat::Text => base.with_ansi(ansi).try_init(),
@@ -43,12 +47,12 @@ fn journal(plan: &Plan) {
     };
 }
 
-async fn serve(plan: Plan, config: &Path) -> Exit {
+async fn serve(plan: Plan, config: &Path, recent: Recent) -> Exit {
     let stop = match stop_on_signal() {
         Ok(stop) => stop,
         Err(error) => return failed(error),
     };
-    let gateway = match Gateway::start(plan, config.to_owned()).await {
+    let gateway = match Gateway::start(plan, config.to_owned(), recent).await {
         Ok(gateway) => gateway,
         Err(error) => return failed(error),
     };

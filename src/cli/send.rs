@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::admin::{client, plain};
 use super::{Exit, block_on, failed, plan};
-use crate::app::Plan;
+use crate::app::{Plan, SinkPlan};
 use crate::core::Timestamp;
 use crate::core::config::Span;
 use crate::core::event::EventId;
@@ -61,7 +61,8 @@ fn sent(config: &Path, arguments: &Arguments) -> Result<(), Exit> {
     if arguments.json {
         println!("{answer:#}")
     } else {
-        tell(&answer)
+        tell(&answer);
+        tell_proof(&plan, &answer);
     }
     let settled = answer["settled"].as_bool().unwrap_or(true);
     if settled && all_delivered(&answer) { Ok(()) } else { Err(Exit::Failed) }
@@ -115,14 +116,7 @@ fn sample_event(severity: &str, state: &str, files: u32) -> Map<String, Value> {
 }
 
 async fn post(plan: &Plan, arguments: &Arguments, event: &Value) -> Result<Value, Exit> {
-    let source = plan
-        .sources
-        .iter()
-        .find(|source| match &arguments.source {
-            Some(name) => *source.name == **name,
-            None => source.kind.name == "superna",
-        })
-        .ok_or_else(|| failed("there is no such source; name one with --source"))?;
+    let source = super::source(plan, arguments.source.as_deref())?;
     let address =
         plan.server.listen.as_slice().first().ok_or_else(|| failed("server.listen is empty"))?;
     let wait = arguments.wait.map(|wait| format!("?wait={wait}")).unwrap_or_default();
@@ -159,6 +153,16 @@ fn deliveries(answer: &Value) -> impl Iterator<Item = &Value> {
 
 fn all_delivered(answer: &Value) -> bool {
     deliveries(answer).all(|delivery| delivery["state"] == "delivered")
+}
+
+/// What the deliveries prove, which is not always what one would like them to.
+fn tell_proof(plan: &Plan, answer: &Value) {
+    let delivered = |sink: &&SinkPlan| {
+        deliveries(answer).any(|at| at["sink"] == *sink.name && at["state"] == "delivered")
+    };
+    for sink in plan.sinks.iter().filter(delivered) {
+        println!("{} proves {}", sink.name, sink.kind.proves);
+    }
 }
 
 fn tell(answer: &Value) {

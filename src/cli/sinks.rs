@@ -58,6 +58,7 @@ fn facts(kind: &Kind) -> serde_json::Value {
         "class": kind.class,
         "idempotency": kind.idempotency,
         "proof": kind.proof,
+        "proves": kind.proves,
         "sample": kind.sample,
         "settings": (kind.schema)(),
     })

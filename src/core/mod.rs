@@ -12,6 +12,7 @@ pub mod finding;
 pub mod letters;
 pub mod log;
 pub mod metrics;
+pub mod recent;
 pub mod route;
 pub mod sink;
 pub mod source;

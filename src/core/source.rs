@@ -14,6 +14,13 @@ pub trait Source: Send + Sync {
     /// What `body` says; everything unreadable is left unknown and named in `Finding::unknown`.
     fn decode(&self, body: &[u8]) -> Finding;
 
+    /// The outermost keys of `body` that `decode` makes nothing of, for people who look for what a
+    /// product has added. Bounded; none where a source cannot tell.
+    fn unread(&self, body: &[u8]) -> Vec<String> {
+        let _ = body;
+        Vec::new()
+    }
+
     /// The words that its findings can have; none where anything may come.
     fn words(&self) -> Words {
         Words::default()

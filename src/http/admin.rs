@@ -1,4 +1,4 @@
-//! The admin listener: metrics, health, dead letters, the quarantine, explanations.
+//! The admin listener: metrics, health, dead letters, the quarantine, explanations, the journal.
 //!
 //! Guarantees: `/metrics`, `/healthz` and `/readyz` only read; everything under `/api/` answers
 //! only to a Host that is one of ours and to no web page (an Origin header is refused), so that a
@@ -16,12 +16,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::body::{self, BodyError};
+use super::events;
 use super::ingress::Ingress;
 use crate::core::config::Problems;
 use crate::core::delivery::{Engine, Extra};
 use crate::core::event::{Event, EventId, Position};
 use crate::core::letters::{Labelled, Letter, Letters};
 use crate::core::log::LogError;
+use crate::core::recent::Recent;
 
 /// Hands an event to the worker of a sink: `None` without such a sink, false when it is full.
 pub type Offer = Arc<dyn Fn(&str, Extra) -> Option<bool> + Send + Sync>;
@@ -58,6 +60,8 @@ pub struct Admin {
     pub reload: Reload,
     /// Explain.
     pub explain: Explain,
+    /// The newest lines of the journal.
+    pub recent: Recent,
     /// Names and addresses this listener may be called by.
     pub hosts: Vec<String>,
 }
@@ -77,6 +81,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/-/reload", web::post().to(reload))
         .route("/api/v1/sinks/{name}/forget", web::post().to(sink_forget))
         .route("/api/v1/explain", web::post().to(explain))
+        .route("/api/v1/journal", web::get().to(journal))
+        .configure(events::routes)
         .route("/api/v1/dead", web::get().to(dead_list))
         .route("/api/v1/dead/replay", web::post().to(dead_replay_all))
         .route("/api/v1/dead/{number}", web::get().to(dead_show))
@@ -90,12 +96,12 @@ pub fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// An answer or a refusal.
-type Answer = Result<HttpResponse, Told>;
+pub(super) type Answer = Result<HttpResponse, Told>;
 
 /// A refusal, with what to tell.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
-struct Told {
+pub(super) struct Told {
     status: StatusCode,
     error: String,
 }
@@ -109,17 +115,17 @@ impl ResponseError for Told {
     }
 }
 
-fn told(status: u16, error: impl std::fmt::Display) -> Told {
+pub(super) fn told(status: u16, error: impl std::fmt::Display) -> Told {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Told { status, error: error.to_string() }
 }
 
-fn unreadable(error: LogError) -> Told {
+pub(super) fn unreadable(error: LogError) -> Told {
     told(500, error)
 }
 
 /// Refuse what a web page could send.
-fn guard(request: &HttpRequest, admin: &Admin) -> Result<(), Told> {
+pub(super) fn guard(request: &HttpRequest, admin: &Admin) -> Result<(), Told> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     if request.headers().contains_key(ORIGIN) {
         return Err(told(403, "requests from web pages are refused"));
@@ -253,6 +259,12 @@ async fn reload((request, admin): Guarded) -> Answer {
                 .json(json!({ "error": error, "problems": problems })))
         }
     }
+}
+
+async fn journal(request: HttpRequest, admin: Data<Admin>) -> Answer {
+    guard(&request, &admin)?;
+    let text = admin.recent.text();
+    Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text))
 }
 
 /// What to explain: the body as from this source, or the stored event with this id.

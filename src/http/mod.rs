@@ -8,6 +8,7 @@ pub mod admin;
 pub mod body;
 mod deliveries;
 pub mod door;
+mod events;
 pub mod ingress;
 pub mod split;
 mod store;

@@ -36,6 +36,9 @@ pub struct Kind {
     pub idempotency: Idempotency,
     /// What backs the wire facts it was built from.
     pub proof: Proof,
+    /// What a delivery proves, what it does not, and where the product then shows the event: for
+    /// whoever has just sent a test event.
+    pub proves: &'static str,
     /// Its settings, without the keys that all sinks share.
     pub schema: fn() -> Schema,
     /// Build from its settings. Pure but for reading files that the settings name.

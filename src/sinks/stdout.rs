@@ -30,6 +30,7 @@ pub const KIND: Kind = Kind {
     class: Class::Archive,
     idempotency: Idempotency::None,
     proof: Proof::RealServer("a pipe"),
+    proves: "that the line was written. Whether anybody reads it shows at the other end.",
     schema: || schemars::schema_for!(Settings),
     build,
 };

@@ -35,6 +35,10 @@ key = { file = "{{dir}}/key" }
     class: Class::Siem,
     idempotency: Idempotency::None,
     proof: Proof::UnverifiedFacts,
+    proves: "the transport (address, key, proxy), and that Taegis took one event. Not that its parser \
+             for Superna understands it: only Defender's own test event shows that. Create one in \
+             Defender, then search in Sophos XDR: \
+             FROM thirdparty WHERE sensor_id='Superna.io' EARLIEST=-7d",
     schema: || schemars::schema_for!(Settings),
     build,
 };

@@ -104,6 +104,28 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// Every place that is looked at.
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        let all = [
+            &self.severity,
+            &self.state,
+            &self.category,
+            &self.title,
+            &self.time,
+            &self.incident,
+            &self.user,
+            &self.client_ips,
+            &self.clusters,
+            &self.shares,
+            &self.files,
+            &self.simulated,
+            &self.link,
+        ];
+        all.into_iter().flatten().flat_map(OneOrMany::as_slice)
+    }
+}
+
 fn build(section: &Section) -> Result<Arc<dyn Source>, Problems> {
     Ok(Arc::new(Json::new(section)?))
 }
@@ -182,6 +204,10 @@ impl Source for Json {
             Ok(body) => self.finding(&body),
             Err(_) => Finding { unknown: vec!["body"], ..Finding::default() },
         }
+    }
+
+    fn unread(&self, body: &[u8]) -> Vec<String> {
+        super::unread::keys(body, |key| self.settings.paths().any(|path| path.is_below(key)))
     }
 }
 

@@ -5,6 +5,7 @@
 mod json;
 mod superna;
 mod time;
+mod unread;
 
 use std::sync::Arc;
 

@@ -168,6 +168,10 @@ impl Source for Superna {
         }
     }
 
+    fn unread(&self, body: &[u8]) -> Vec<String> {
+        super::unread::keys(body, |key| self.keys.field(key).is_some())
+    }
+
     fn words(&self) -> Words {
         meaning::WORDS
     }

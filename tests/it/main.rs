@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_macros)]
 
 mod cli;
+mod cli_tools;
 mod config;
 mod config_cases;
 mod coverage;

@@ -11,6 +11,7 @@ mod problem;
 mod rows;
 mod safety;
 mod secret;
+pub mod secret_file;
 mod section;
 mod settings;
 mod units;

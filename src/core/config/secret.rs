@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 /// Longest secret file read; anything longer is not a key.
-const MAX_BYTES: u64 = 64 * 1024;
+pub(super) const MAX_BYTES: u64 = 64 * 1024;
 
 /// A secret, given as `{ env = "NAME" }`, `{ file = "/path" }` or `{ credential = "name" }`.
 #[derive(Clone)]

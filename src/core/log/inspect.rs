@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use serde::Serialize;
+
 use super::LogError;
 use super::disk::Disk;
 use super::recover::scan;
@@ -14,7 +16,7 @@ use crate::core::Timestamp;
 use crate::core::event::Position;
 
 /// One file of the log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct SegmentReport {
     /// Name in the folder.
     pub file: String,
@@ -27,7 +29,7 @@ pub struct SegmentReport {
 }
 
 /// A segment's header.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct HeaderReport {
     /// Never used twice in a folder.
     pub generation: u32,
@@ -38,7 +40,7 @@ pub struct HeaderReport {
 }
 
 /// A segment's records.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct ContentsReport {
     /// Whether it was closed with a footer.
     pub sealed: bool,

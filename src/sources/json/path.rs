@@ -33,6 +33,16 @@ impl Path {
         }
         found
     }
+
+    /// Whether this place is, or may be, inside the outermost key `key`.
+    pub fn is_below(&self, key: &str) -> bool {
+        match self {
+            Self::Pointer(steps) => steps.first().is_none_or(|first| first == key),
+            Self::Dotted(names) => {
+                names.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            }
+        }
+    }
 }
 
 fn follow<'v>(value: &'v Value, steps: &[String], found: &mut Vec<&'v Value>) {

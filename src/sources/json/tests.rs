@@ -109,3 +109,10 @@ proptest! {
         let _ = source(json!({ "severity": "a.*.b", "files": "/x" })).decode(&body);
     }
 }
+
+#[test]
+fn keys_that_no_path_leads_into_are_told() {
+    let settings = json!({ "severity": "/a/b", "user": ["c.d", "e"], "time": "x.y" });
+    let body = br#"{"a":1,"c":{},"c.d":1,"e":2,"ee":3,"x":{"z":1},"siemgate":{}}"#;
+    assert_eq!(source(settings).unread(body), ["ee"]);
+}

@@ -202,3 +202,12 @@ fn decode_time() {
     }
     println!("{} bytes: {:?} each", body.len(), started.elapsed() / 100_000);
 }
+
+#[test]
+fn keys_that_nothing_reads_are_told() {
+    assert_eq!(superna(json!({})).unread(CRITICAL), ["extraParams"]);
+    let body = br#"{"userName":"u","someFutureField":1,"Client-IPs":[],"level":"x"}"#;
+    assert_eq!(superna(json!({})).unread(body), ["someFutureField", "level"]);
+    let aliases = json!({ "aliases": { "severity": "level" } });
+    assert_eq!(superna(aliases).unread(body), ["someFutureField"]);
+}
