@@ -14,6 +14,7 @@ use prometheus::{
 };
 
 use super::Timestamp;
+use super::config::Handshake;
 use super::event::Position;
 use super::log::{End, Stats};
 use super::route::Trouble;
@@ -52,6 +53,7 @@ pub struct Metrics {
     ingress_bytes: IntCounterVec,
     ingress_refused: IntCounterVec,
     ingress_duplicates: IntCounterVec,
+    ingress_handshakes: IntCounterVec,
     ingress_seconds: HistogramVec,
     log_head: IntGauge,
     log_bytes: IntGauge,
@@ -151,6 +153,11 @@ impl Metrics {
                 "ingress_duplicates_total",
                 "Events answered as duplicates of a stored one.",
                 &["source"],
+            )?,
+            ingress_handshakes: f.counter(
+                "ingress_handshakes_total",
+                "Greetings answered instead of being stored as events.",
+                &["source", "kind"],
             )?,
             ingress_seconds: f.histogram(
                 "ingress_seconds",
@@ -285,6 +292,9 @@ impl Metrics {
         for field in ["severity", "state"] {
             self.unknown.with_label_values(&[source, field]);
         }
+        for kind in Handshake::ALL {
+            self.ingress_handshakes.with_label_values(&[source, kind.as_str()]);
+        }
         for reason in REFUSALS {
             self.ingress_refused.with_label_values(&[source, reason]);
         }
@@ -317,6 +327,11 @@ impl Metrics {
     /// A request was refused for one of [`REFUSALS`].
     pub fn refused(&self, source: &str, reason: &'static str) {
         self.ingress_refused.with_label_values(&[source, reason]).inc();
+    }
+
+    /// A greeting was answered.
+    pub fn handshake(&self, source: &str, kind: Handshake) {
+        self.ingress_handshakes.with_label_values(&[source, kind.as_str()]).inc();
     }
 
     /// An event was answered as a duplicate.

@@ -11,7 +11,8 @@ use actix_web::http::header::HeaderMap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::core::config::SourceDoor;
+use super::sender;
+use crate::core::config::{Handshake, SourceDoor};
 
 /// Where webhooks arrive unless a source has a path of its own.
 pub const WEBHOOK: &str = "/webhook";
@@ -45,13 +46,14 @@ impl Door {
         self.settings.auth.first().map(|way| (way.header.as_str(), way.secret.expose()))
     }
 
+    /// The greetings that are answered here.
+    pub fn handshakes(&self) -> &[Handshake] {
+        &self.settings.handshakes
+    }
+
     /// May this sender post?
-    pub fn admits(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Result<(), Closed> {
-        // An IPv4 sender on a dual-stack socket shows as ::ffff:a.b.c.d.
-        let peer = peer.map(|ip| ip.to_canonical());
-        let known =
-            peer.is_some_and(|ip| self.settings.allow.iter().any(|net| net.0.contains(&ip)));
-        if !known {
+    pub fn admits(&self, sender: Option<IpAddr>, headers: &HeaderMap) -> Result<(), Closed> {
+        if !sender.is_some_and(|ip| sender::within(&self.settings.allow, ip)) {
             return Err(Closed::Sender);
         }
         if self.settings.auth.is_empty() {

@@ -18,13 +18,16 @@ use arc_swap::ArcSwap;
 use super::body::{self, BodyError, Budget};
 use super::deliveries;
 use super::door::{Closed, Door, Doors};
+use super::handshake::{self, Greeting};
+use super::sender;
 use super::split::{self, Malformed};
 use super::store::Accepted;
 use crate::core::config::{ServerSettings, Span};
 use crate::core::delivery::Engine;
 use crate::core::duplicates::Duplicates;
-use crate::core::event::{Draft, Event, EventId};
+use crate::core::event::{Draft, Event, EventId, Position};
 use crate::core::letters::{Letters, QuarantineNote};
+use crate::core::log::Refusal;
 
 /// Label of requests that lead to no source.
 const NOWHERE: &str = "none";
@@ -102,7 +105,7 @@ pub async fn webhook(
     }
     let source = door.source.clone();
     let response = match accept(&ingress, door, &request, payload).await {
-        Ok(accepted) => HttpResponse::Ok().json(accepted),
+        Ok(answer) => answer,
         Err(refused) => {
             ingress.engine.metrics.refused(&source, refused.reason);
             tracing::warn!(%source, reason = refused.reason, status = refused.status, error = %refused.error, "refused at the door");
@@ -119,30 +122,36 @@ async fn accept(
     door: &Door,
     request: &HttpRequest,
     payload: Payload,
-) -> Result<Accepted, Refused> {
-    let peer = request.peer_addr().map(|address| address.ip());
-    if let Err(closed) = door.admits(peer, request.headers()) {
+) -> Result<HttpResponse, Refused> {
+    let sender = sender::of(request, &ingress.settings.load().trusted_proxies);
+    if let Err(closed) = door.admits(sender, request.headers()) {
         body::drain(payload).await;
-        return Err(not_admitted(closed, peer));
+        return Err(not_admitted(closed, sender));
     }
-    let body = ingress.body(door, request, payload, peer).await?;
+    let body = ingress.body(door, request, payload, sender).await?;
+    if let Some(greeting) = handshake::recognise(door.handshakes(), request.headers(), &body.bytes)
+    {
+        return ingress.greet(door, greeting, body.bytes.clone(), sender).await;
+    }
     let wait = Wait::asked(request.query_string());
     let key = header_key(request);
-    ingress.store(door, body.bytes.clone(), key, wait, peer).await
+    let accepted = ingress.store(door, body.bytes.clone(), key, wait, sender).await?;
+    Ok(HttpResponse::Ok().json(accepted))
 }
 
-fn not_admitted(closed: Closed, peer: Option<IpAddr>) -> Refused {
-    match closed {
-        Closed::Sender => {
-            let peer =
-                peer.map_or_else(|| "unknown".to_owned(), |ip| ip.to_canonical().to_string());
-            Refused::new(
-                403,
-                "sender",
-                format!("{peer} may not post here; add it to this source's `allow`"),
-            )
-        }
-        Closed::Token => Refused::new(
+fn not_admitted(closed: Closed, sender: Option<IpAddr>) -> Refused {
+    match (closed, sender) {
+        (Closed::Sender, Some(ip)) => Refused::new(
+            403,
+            "sender",
+            format!("{ip} may not post here; add it to this source's `allow`"),
+        ),
+        (Closed::Sender, None) => Refused::new(
+            403,
+            "sender",
+            "a trusted proxy names no address in X-Forwarded-For, so the sender is unknown",
+        ),
+        (Closed::Token, _) => Refused::new(
             401,
             "token",
             "the token is missing or wrong; send it in the configured header",
@@ -182,7 +191,7 @@ impl Ingress {
         door: &Door,
         request: &HttpRequest,
         payload: Payload,
-        peer: Option<IpAddr>,
+        sender: Option<IpAddr>,
     ) -> Result<body::Body, Refused> {
         let settings = self.settings.load();
         let limit = usize::try_from(settings.body_limit.0).unwrap_or(usize::MAX);
@@ -195,7 +204,7 @@ impl Ingress {
                     settings.body_limit
                 );
                 let refused = Refused::new(413, "too_large", error);
-                Err(self.quarantined(door, kept, truncated, peer, refused).await)
+                Err(self.quarantined(door, kept, truncated, sender, refused).await)
             }
             Err(BodyError::Broken(error)) => Err(Refused::new(400, "malformed", error)),
             Err(BodyError::Busy) => {
@@ -212,7 +221,7 @@ impl Ingress {
         &self,
         door: &Door,
         body: &Bytes,
-        peer: Option<IpAddr>,
+        sender: Option<IpAddr>,
     ) -> Result<Vec<Bytes>, Refused> {
         match split::split(body, self.settings.load().events_limit) {
             Ok(pieces) => Ok(pieces),
@@ -222,7 +231,7 @@ impl Ingress {
                     _ => (400, "malformed"),
                 };
                 let refused = Refused::new(status, reason, error.to_string());
-                Err(self.quarantined(door, body.clone(), false, peer, refused).await)
+                Err(self.quarantined(door, body.clone(), false, sender, refused).await)
             }
         }
     }
@@ -232,21 +241,62 @@ impl Ingress {
         door: &Door,
         body: Bytes,
         truncated: bool,
-        peer: Option<IpAddr>,
+        sender: Option<IpAddr>,
         refused: Refused,
     ) -> Refused {
-        let note = QuarantineNote {
-            source: door.source.clone(),
-            reason: refused.reason.into(),
-            detail: refused.error.clone(),
-            peer: peer.map(|ip| ip.to_canonical().to_string()).unwrap_or_default(),
-            truncated,
-        };
-        let draft = Draft::new(EventId::fresh(), (self.engine.clock)(), door.source.clone(), body);
-        if let Err(error) = self.quarantine.keep(&draft, &note).await {
+        let kept =
+            self.keep(door, body, truncated, sender, refused.reason, refused.error.clone()).await;
+        if let Err(error) = kept {
             tracing::error!(source = %door.source, %error, "a refused body could not be quarantined");
         }
         refused
+    }
+
+    /// Put a body into the quarantine; durable when this returns its number.
+    async fn keep(
+        &self,
+        door: &Door,
+        body: Bytes,
+        truncated: bool,
+        sender: Option<IpAddr>,
+        reason: &str,
+        detail: String,
+    ) -> Result<Position, Refusal> {
+        let note = QuarantineNote {
+            source: door.source.clone(),
+            reason: reason.into(),
+            detail,
+            peer: sender.map(|ip| ip.to_string()).unwrap_or_default(),
+            truncated,
+        };
+        let draft = Draft::new(EventId::fresh(), (self.engine.clock)(), door.source.clone(), body);
+        self.quarantine.keep(&draft, &note).await
+    }
+
+    /// Answer a greeting. One that a person must act on is kept before it is answered.
+    async fn greet(
+        &self,
+        door: &Door,
+        greeting: Greeting,
+        body: Bytes,
+        sender: Option<IpAddr>,
+    ) -> Result<HttpResponse, Refused> {
+        let (source, kind) = (&door.source, greeting.kind());
+        let answer = match greeting {
+            Greeting::Sns(advice) => {
+                let kept = self.keep(door, body, false, sender, "handshake", advice.clone()).await;
+                let number = kept.map_err(|refusal| {
+                    Refused::new(503, "log", format!("not kept: {refusal}")).later(30)
+                })?;
+                tracing::warn!(%source, advice, "a greeting waits for a person; see: siemgate quarantine show {number}");
+                serde_json::json!({ "accepted": 0, "handshake": kind, "quarantined": number })
+            }
+            Greeting::Slack(challenge) => serde_json::json!({ "challenge": challenge }),
+            Greeting::Github => serde_json::json!({ "accepted": 0, "handshake": kind }),
+        };
+        self.engine.metrics.handshake(source, kind);
+        tracing::info!(%source, kind = kind.as_str(), "a greeting was answered; it is no event");
+        Ok(HttpResponse::Ok().json(answer))
     }
 
     /// Take a quarantined body through the door again, as its source's own sender would.

@@ -9,7 +9,9 @@ pub mod body;
 mod deliveries;
 pub mod door;
 mod events;
+mod handshake;
 pub mod ingress;
+mod sender;
 pub mod split;
 mod store;
 

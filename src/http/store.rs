@@ -70,10 +70,10 @@ impl Ingress {
         body: Bytes,
         key: Option<Vec<u8>>,
         wait: Wait,
-        peer: Option<IpAddr>,
+        sender: Option<IpAddr>,
     ) -> Result<Accepted, Refused> {
         let now = (self.engine.clock)();
-        let pieces = self.pieces(door, &body, peer).await?;
+        let pieces = self.pieces(door, &body, sender).await?;
         let draft = |piece| Draft::new(EventId::fresh(), now, door.source.clone(), piece);
         let mut drafts: Vec<Draft> = pieces.into_iter().map(draft).collect();
         let (known, ticket) = self.claim(door, &mut drafts, key.as_deref()).await;

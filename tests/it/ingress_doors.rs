@@ -138,3 +138,49 @@ path = "{{dir}}/events.ndjson"
     assert!(!gateway.journal_text().contains("sesam"));
     gateway.finish().await;
 }
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_the_sender_is_whom_the_proxy_names() {
+    let config = r#"
+[sources.far]
+type = "json"
+allow = ["192.0.2.0/24"]
+[unmatched]
+sinks = ["archive"]
+[sinks.archive]
+type = "file"
+path = "{{dir}}/events.ndjson"
+"#;
+    let gateway = Gateway::start(config).await;
+    let post = async |forwarded: &str, body: &'static str| {
+        let request = gateway.request("/webhook").header("X-Forwarded-For", forwarded);
+        told(request.body(body)).await
+    };
+    // Nobody is trusted unless named.
+    assert_eq!(post("192.0.2.1", "{}").await.status, 403);
+    gateway.configure(
+        "20-proxies.toml",
+        "[server]\ntrusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\n",
+    );
+    let reloaded = gateway.cli(&["reload"]).await;
+    assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
+    for (forwarded, status) in [
+        ("192.0.2.1", 200),
+        ("198.51.100.7, 192.0.2.1, 10.0.0.3", 200),
+        ("192.0.2.1:4711", 200),
+        ("192.0.2.1, 198.51.100.7", 403),
+        ("192.0.2.1, unknown", 403),
+        ("", 403),
+    ] {
+        let answer = post(forwarded, "{}").await;
+        assert_eq!(answer.status, status, "{forwarded}: {answer:?}");
+    }
+    let garbled = post("192.0.2.1, unknown", "{}").await;
+    assert!(garbled.text.contains("X-Forwarded-For"), "{garbled:?}");
+    assert!(post("192.0.2.1, 198.51.100.7", "{}").await.text.contains("198.51.100.7 may not"));
+    assert_eq!(post("192.0.2.44", "{broken").await.status, 400);
+    let listed = gateway.cli(&["quarantine", "list", "--json"]).await;
+    let listed: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+    assert_eq!(listed["letters"][0]["peer"], "192.0.2.44");
+    gateway.finish().await;
+}

@@ -15,6 +15,7 @@ mod drain;
 mod explain;
 mod gateway;
 mod guide;
+mod handshakes;
 mod house;
 mod incident_order;
 mod ingress_bodies;

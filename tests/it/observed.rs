@@ -11,11 +11,12 @@ use super::products::have;
 use super::wire::Wire;
 
 /// The families, without their prefix: these and no others.
-const FAMILIES: [&str; 30] = [
+const FAMILIES: [&str; 31] = [
     "ingress_events_total",
     "ingress_bytes_total",
     "ingress_refused_total",
     "ingress_duplicates_total",
+    "ingress_handshakes_total",
     "ingress_seconds",
     "log_head_position",
     "log_bytes",

@@ -5,6 +5,7 @@
 //! secrets are references, resolved here and nowhere else. It does not know any source, route or
 //! sink by name: their sections are handed on as [`Section`]s.
 
+mod door;
 mod keys;
 mod layers;
 mod problem;
@@ -17,13 +18,13 @@ mod settings;
 mod units;
 mod values;
 
+pub use door::{Access, DoorAuth, Handshake, SourceDoor};
 pub use layers::{Layers, RESERVED, is_layer};
 pub use problem::{Place, Problem, Problems};
 pub use secret::Secret;
 pub use section::Section;
 pub use settings::{
-    Access, BatchSettings, DeliverySettings, DoorAuth, Engine, InFlight, JournalFormat,
-    JournalSettings, LogSettings, QuarantineSettings, RetrySettings, ServerSettings, SourceDoor,
-    StartSetting,
+    BatchSettings, DeliverySettings, Engine, InFlight, JournalFormat, JournalSettings, LogSettings,
+    QuarantineSettings, RetrySettings, ServerSettings, StartSetting,
 };
 pub use units::{ByteSize, OneOrMany, Rate, Span};

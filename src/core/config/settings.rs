@@ -6,11 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::secret::Secret;
+use super::door::Access;
 use super::units::{ByteSize, OneOrMany, Rate, Span};
 use crate::core::log::{Start, WhenFull};
 
@@ -28,6 +27,10 @@ pub struct ServerSettings {
     /// Address of metrics, health and the admin API. Keep it on the loopback interface.
     #[schemars(with = "String")]
     pub admin: SocketAddr,
+    /// Proxies in front of the webhook listeners: addresses or networks. What they write into
+    /// `X-Forwarded-For` is believed: the last address in it that is no trusted proxy counts as the
+    /// sender, for `allow` and in the journal. From anybody else the header means nothing.
+    pub trusted_proxies: Vec<Access>,
     /// Largest body of one request, after decompression.
     pub body_limit: ByteSize,
     /// Most events in one request (an array or NDJSON).
@@ -52,6 +55,7 @@ impl Default for ServerSettings {
                 SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 5000)),
             ]),
             admin: SocketAddr::from(([127, 0, 0, 1], 9600)),
+            trusted_proxies: Vec::new(),
             body_limit: ByteSize(16 << 20),
             events_limit: 10_000,
             bodies_in_flight: ByteSize(64 << 20),
@@ -142,75 +146,6 @@ pub enum JournalFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// What every `[sources.NAME]` has beside its type's own keys: its door.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct SourceDoor {
-    /// An extra path that leads here; `/webhook/NAME` always does.
-    pub path: Option<String>,
-    /// Senders that may post: addresses or networks. Loopback only unless set.
-    pub allow: Vec<Access>,
-    /// Ways to authenticate, any one of which suffices. None needed when empty.
-    pub auth: Vec<DoorAuth>,
-    /// Answer a body (or idempotency key) seen in the last ten minutes as a duplicate.
-    /// The default depends on the type: on for superna, off for json.
-    pub dedupe: Option<bool>,
-}
-
-impl Default for SourceDoor {
-    fn default() -> Self {
-        let loopback = ["127.0.0.0/8", "::1/128"];
-        Self {
-            path: None,
-            allow: loopback.iter().filter_map(|net| net.parse().ok().map(Access)).collect(),
-            auth: Vec::new(),
-            dedupe: None,
-        }
-    }
-}
-
-/// An address or a network: `"10.1.2.3"`, `"10.0.0.0/8"`, `"::1"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Access(pub IpNet);
-
-impl<'de> Deserialize<'de> for Access {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let net =
-            text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
-        net.map(Self).map_err(|_| {
-            serde::de::Error::custom(format!(
-                "`{text}` is not an address or a network like \"10.0.0.0/8\""
-            ))
-        })
-    }
-}
-
-impl Serialize for Access {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-impl JsonSchema for Access {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Access".into()
-    }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "examples": ["10.0.0.0/8"] })
-    }
-}
-
-/// One way to authenticate a webhook.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DoorAuth {
-    /// Name of the header that carries the token.
-    pub header: String,
-    /// The token, by reference.
-    pub secret: Secret,
 }
 
 /// `[sinks.NAME.delivery]`: how events are handed to a sink. The same keys for every sink.

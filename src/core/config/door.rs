@@ -1,0 +1,108 @@
+//! The settings of a source's door: who may post, and how they prove it. The doc comments are the
+//! user's manual.
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::secret::Secret;
+
+/// What every `[sources.NAME]` has beside its type's own keys: its door.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceDoor {
+    /// An extra path that leads here; `/webhook/NAME` always does.
+    pub path: Option<String>,
+    /// Senders that may post: addresses or networks. Loopback only unless set.
+    pub allow: Vec<Access>,
+    /// Ways to authenticate, any one of which suffices. None needed when empty.
+    pub auth: Vec<DoorAuth>,
+    /// Greetings to answer instead of storing them as events. None unless named, because a sender
+    /// could pass an alarm off as a greeting. They need the same authentication as events.
+    pub handshakes: Vec<Handshake>,
+    /// Answer a body (or idempotency key) seen in the last ten minutes as a duplicate.
+    /// The default depends on the type: on for superna, off for json.
+    pub dedupe: Option<bool>,
+}
+
+impl Default for SourceDoor {
+    fn default() -> Self {
+        let loopback = ["127.0.0.0/8", "::1/128"];
+        Self {
+            path: None,
+            allow: loopback.iter().filter_map(|net| net.parse().ok().map(Access)).collect(),
+            auth: Vec::new(),
+            handshakes: Vec::new(),
+            dedupe: None,
+        }
+    }
+}
+
+/// How a product greets an address before, or beside, sending events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Handshake {
+    /// AWS SNS asks to confirm a subscription. siemgate opens no address that a sender names: the
+    /// request is kept in the quarantine, for a person to open its `SubscribeURL`.
+    Sns,
+    /// `url_verification`, of Slack and those that copy it: the challenge is sent back.
+    Slack,
+    /// GitHub's `ping` after a webhook was set up.
+    Github,
+}
+
+impl Handshake {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sns, Self::Slack, Self::Github];
+
+    /// Its name, as in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sns => "sns",
+            Self::Slack => "slack",
+            Self::Github => "github",
+        }
+    }
+}
+
+/// An address or a network: `"10.1.2.3"`, `"10.0.0.0/8"`, `"::1"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access(pub IpNet);
+
+impl<'de> Deserialize<'de> for Access {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let net =
+            text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+        net.map(Self).map_err(|_| {
+            serde::de::Error::custom(format!(
+                "`{text}` is not an address or a network like \"10.0.0.0/8\""
+            ))
+        })
+    }
+}
+
+impl Serialize for Access {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl JsonSchema for Access {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Access".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "examples": ["10.0.0.0/8"] })
+    }
+}
+
+/// One way to authenticate a webhook.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DoorAuth {
+    /// Name of the header that carries the token.
+    pub header: String,
+    /// The token, by reference.
+    pub secret: Secret,
+}
