@@ -150,5 +150,9 @@ async fn a_greeting_needs_the_token_that_events_need() {
     let request = gateway.request("/webhook/guarded").header("X-Token", "open-sesame");
     assert_eq!(told(request.body(challenge)).await.json(), json!({ "challenge": "c" }));
     assert_eq!(counted(&gateway, "guarded", "slack").await, 1.0);
+    // This source asked for one kind: another is an event.
+    let request = gateway.request("/webhook/guarded").header("X-Token", "open-sesame");
+    let ping = request.header("X-GitHub-Event", "ping").body(r#"{"hook_id":1}"#);
+    told(ping).await.ids();
     gateway.finish().await;
 }
