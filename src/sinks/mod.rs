@@ -8,13 +8,15 @@ mod file;
 mod http;
 mod stdout;
 mod taegis;
+mod tls;
 
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use schemars::Schema;
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::core::config::{Problems, Section};
 use crate::core::route::Shaped;
@@ -78,6 +80,31 @@ pub const KINDS: &[&Kind] = &[&taegis::KIND, &file::KIND, &stdout::KIND];
 /// The kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.name == name)
+}
+
+/// Read settings that include flattened `parts`, the inner ones first.
+///
+/// Serde loses the key of a bad value inside a flattened struct, so the parts are read by themselves.
+fn read<T: DeserializeOwned + JsonSchema>(
+    section: &Section,
+    parts: &[fn(&Section) -> Problems],
+) -> Result<T, Problems> {
+    let mut problems = Problems::new();
+    let whole = section.read::<T>();
+    let rest = whole.as_ref().err().cloned().unwrap_or_default();
+    for found in parts.iter().map(|part| part(section)).chain([rest]) {
+        for problem in found {
+            if problems.iter().all(|known| known.message != problem.message) {
+                problems.push(problem);
+            }
+        }
+    }
+    whole.map_err(|_| problems)
+}
+
+/// What is wrong with the keys of `section` that `P` knows.
+fn part<P: DeserializeOwned + JsonSchema>(section: &Section) -> Problems {
+    section.clone().split::<P>().0.read::<P>().err().unwrap_or_default()
 }
 
 /// The pieces of a batch one after the other, for framings where each brings its own line feed.

@@ -15,15 +15,16 @@ pub use address::Address;
 pub use api::{ApiSink, HttpApi, Request};
 pub use reply::Answer;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, Proxy, redirect};
+use reqwest::{Client, Proxy, redirect};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::part;
+use super::tls::{Tls, Trust};
 use crate::core::config::{Problem, Problems, Secret, Section, Span};
 use crate::core::sink::{Fault, Preview};
 use reply::Masks;
@@ -40,9 +41,8 @@ pub struct Connection {
     /// Forward proxy, such as `"http://proxy.example:3128"`. None unless set; the proxy variables
     /// of the environment are not looked at.
     proxy: Option<Address>,
-    /// PEM file with certificate authorities to trust beside the system's, for a destination or an
-    /// inspecting proxy with a certificate of your own. Verification cannot be switched off.
-    ca_file: Option<PathBuf>,
+    #[serde(flatten)]
+    trust: Trust,
     /// How long connecting may take.
     #[serde(default = "ten_seconds")]
     connect_timeout: Span,
@@ -53,20 +53,8 @@ fn ten_seconds() -> Span {
 }
 
 /// Read settings that include a flattened [`Connection`].
-///
-/// Serde loses the key of a bad value inside a flattened struct, so that part is read first.
 pub fn read<T: DeserializeOwned + JsonSchema>(section: &Section) -> Result<T, Problems> {
-    let (own, _) = section.clone().split::<Connection>();
-    let mut problems = own.read::<Connection>().err().unwrap_or_default();
-    match section.read::<T>() {
-        Ok(settings) if problems.is_empty() => Ok(settings),
-        Ok(_) => Err(problems),
-        Err(mut others) => {
-            others.retain(|other| problems.iter().all(|known| known.message != other.message));
-            problems.append(&mut others);
-            Err(problems)
-        }
-    }
+    super::read(section, &[part::<Trust>, part::<Connection>])
 }
 
 /// `Bearer KEY` as a header value that debug output hides.
@@ -82,6 +70,7 @@ pub fn bearer(key: &Secret, place: String) -> Result<HeaderValue, Problem> {
 /// A client for one sink.
 pub struct Http {
     client: Client,
+    tls: Option<Tls>,
     masks: Masks,
     advice: Advice,
 }
@@ -105,11 +94,12 @@ impl Http {
         to: &Address,
         secrets: &[&Secret],
     ) -> Result<Self, Problems> {
-        let client = client(section, connection, to).map_err(|problem| vec![problem])?;
+        let tls = tls(section, &connection.trust, to)?;
+        let client = client(section, connection, tls.as_ref()).map_err(|problem| vec![problem])?;
         let paths =
             [Some(to), connection.proxy.as_ref()].into_iter().flatten().flat_map(Address::private);
         let masks = Masks::new(secrets.iter().map(|secret| secret.expose()).chain(paths));
-        Ok(Self { client, masks, advice: Advice { section: section.key.clone(), credential } })
+        Ok(Self { client, tls, masks, advice: Advice { section: section.key.clone(), credential } })
     }
 
     /// `request` for people: no credentials, and no path, which may be one.
@@ -139,15 +129,35 @@ impl Http {
         let place = address::shown(&request.url);
         let sent = self.client.request(request.method, request.url).headers(request.headers);
         let sent = sent.timeout(LONGEST).body(request.body).send().await;
-        let failed = |error| trouble::fault(error, &place, &self.advice, &self.masks);
+        let failed = |error| trouble::fault(error, &place, self);
         let response = sent.map_err(failed)?;
-        Answer::read(response, &self.masks).await.map_err(failed)
+        let answer = Answer::read(response, &self.masks).await.map_err(failed)?;
+        answer.date().into_iter().for_each(super::tls::witness);
+        Ok(answer)
+    }
+}
+
+/// TLS towards `to`, unless that is plain HTTP, which leaves some settings without meaning.
+fn tls(section: &Section, trust: &Trust, to: &Address) -> Result<Option<Tls>, Problems> {
+    if to.is_tls() {
+        return Tls::build(section, trust, "url").map(Some);
+    }
+    match trust.needs_tls() {
+        None => Ok(None),
+        Some(name) => Err(vec![
+            Problem::new(format!("{}.{name}", section.key), "has no meaning without TLS")
+                .help(format!("write https:// in {}.url, or remove it", section.key)),
+        ]),
     }
 }
 
 // The one place that may build a client.
 #[allow(clippy::disallowed_methods)]
-fn client(section: &Section, connection: &Connection, to: &Address) -> Result<Client, Problem> {
+fn client(
+    section: &Section,
+    connection: &Connection,
+    tls: Option<&Tls>,
+) -> Result<Client, Problem> {
     crypto();
     let mut builder = Client::builder()
         .user_agent(concat!("siemgate/", env!("CARGO_PKG_VERSION")))
@@ -160,21 +170,18 @@ fn client(section: &Section, connection: &Connection, to: &Address) -> Result<Cl
     if let Some(proxy) = &connection.proxy {
         builder = builder.proxy(through(proxy, section)?);
     }
-    let certificates = match &connection.ca_file {
-        Some(file) => certificates(file, format!("{}.ca_file", section.key))?,
-        None => Vec::new(),
-    };
-    // Plain HTTP needs no certificates, so a machine without any can still build the sink.
-    builder = match to.is_tls() {
-        true => builder.tls_certs_merge(certificates),
-        false => builder.tls_certs_only(certificates),
+    builder = match tls {
+        Some(tls) => {
+            let mut config = rustls::ClientConfig::clone(tls.config());
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            builder.tls_backend_preconfigured(config)
+        }
+        // Plain HTTP needs no certificates, so a machine without any can still build the sink.
+        None => builder.tls_certs_only([]),
     };
     builder.build().map_err(|error| {
-        Problem::new(
-            section.key.clone(),
-            format!("cannot prepare HTTPS: {}", trouble::roots(&error)),
-        )
-        .help("install the system's CA certificates (package ca-certificates) or set ca_file")
+        let told = format!("cannot prepare HTTP: {}", trouble::roots(&error));
+        Problem::new(section.key.clone(), told)
     })
 }
 
@@ -193,16 +200,4 @@ fn through(proxy: &Address, section: &Section) -> Result<Proxy, Problem> {
             .help("HTTPS to the destination is tunnelled through it unopened"));
     }
     Proxy::all(proxy.url().clone()).map_err(|_| Problem::new(key, "is not a proxy's address"))
-}
-
-fn certificates(file: &Path, key: String) -> Result<Vec<Certificate>, Problem> {
-    let told = |what: String| {
-        Problem::new(key.clone(), what).help("name a PEM file with one or more CA certificates")
-    };
-    let pem = std::fs::read(file)
-        .map_err(|error| told(format!("cannot read {}: {error}", file.display())))?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(told(format!("{} holds no certificate", file.display()))),
-    }
 }

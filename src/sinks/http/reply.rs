@@ -4,9 +4,11 @@
 //! bytes, no control characters and none of the sink's secrets. It does not judge: see `verdict.rs`.
 
 use bytes::{Bytes, BytesMut};
+use jiff::fmt::rfc2822;
 use reqwest::Response;
 use reqwest::header::HeaderMap;
 
+use crate::core::Timestamp;
 use crate::core::sink::Reply;
 
 /// Most bytes read of a reply. Longer ones are cut, and their connection is not used again.
@@ -43,6 +45,11 @@ impl Answer {
     /// A header's text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The time by the destination's clock.
+    pub fn date(&self) -> Option<Timestamp> {
+        rfc2822::parse(self.header("date")?).ok().map(|time| time.timestamp())
     }
 
     /// What is kept of it in receipts and dead letters.
