@@ -36,5 +36,5 @@ lint: ## Check formatting and lints.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --profile $(PROFILE) --all-targets --target-dir $(TARGET) -- -D warnings
 
-docs: ## Write docs/configuration.md anew from the settings' comments.
+docs: ## Write docs/configuration.md and docs/metrics.md anew from the code.
 	UPDATE_DOCS=1 $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it reference

@@ -43,6 +43,7 @@ use crate::core::config::Problem;
 use crate::core::delivery::{Delivery, Engine, Extra, Receipts, Rules};
 use crate::core::duplicates::Duplicates;
 use crate::core::event::Event;
+use crate::core::heard::Heard;
 use crate::core::letters::Letters;
 use crate::core::log::LogError;
 use crate::core::metrics::Metrics;
@@ -108,7 +109,8 @@ impl Gateway {
         // First the ports: a second gateway fails here, before it touches a log.
         let webhook = http::bind(plan.server.listen.as_slice())?;
         let admin = http::bind(&[plan.server.admin])?;
-        let metrics = Metrics::new().map_err(|error| AppError::Metrics(error.to_string()))?;
+        let metrics =
+            Metrics::new(Timestamp::now()).map_err(|error| AppError::Metrics(error.to_string()))?;
         let stores = stores::open(&plan, metrics.clone()).await?;
         let engine = Arc::new(Engine {
             log: stores.events,
@@ -125,6 +127,11 @@ impl Gateway {
         let duplicates = Arc::new(Duplicates::default());
         let rebuilt = duplicates.rebuild(&*engine.log, Timestamp::now()).await;
         rebuilt.map_err(|source| AppError::Log { what: "reading the newest events", source })?;
+        let heard = Arc::new(Heard::default());
+        heard.expect(expected(&plan.sources), Timestamp::now());
+        if let Err(error) = heard.rebuild(&*engine.log).await {
+            tracing::warn!(%error, "cannot tell when the sources were last heard; they count from now");
+        }
         let workers = Arc::new(Workers::default());
         let current = Mutex::new(Current::of(&plan));
         let explainer = ArcSwap::from_pointee(Explainer::of(&plan));
@@ -135,6 +142,7 @@ impl Gateway {
             engine: engine.clone(),
             doors: ArcSwap::from_pointee(doors),
             duplicates,
+            heard,
             quarantine: stores.quarantine.clone(),
             budget: Budget::new(server.bodies_in_flight.0),
             settings: ArcSwap::from_pointee(server.clone()),
@@ -223,6 +231,8 @@ impl Gateway {
 fn announce(plan: &Plan, engine: &Engine) {
     plan.sources.iter().for_each(|source| engine.metrics.add_source(&source.name));
     plan.table.routes().for_each(|(route, _)| engine.metrics.add_route(route));
+    let sinks = plan.sinks.iter();
+    engine.metrics.sinks_are(sinks.map(|sink| (&*sink.name, sink.kind.name, sink.kind.class)));
     engine.metrics.configured(&plan.hash, Timestamp::now());
     for warning in &plan.warnings {
         tracing::warn!("configuration: {warning}");
@@ -230,6 +240,11 @@ fn announce(plan: &Plan, engine: &Engine) {
     for gap in &plan.coverage {
         tracing::warn!("coverage: {gap}");
     }
+}
+
+/// How often each source sends something at least.
+fn expected(sources: &[SourcePlan]) -> Vec<(Arc<str>, Option<Duration>)> {
+    sources.iter().map(|source| (source.name.clone(), source.door.expect_every())).collect()
 }
 
 async fn start_workers(

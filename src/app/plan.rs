@@ -333,6 +333,12 @@ fn source_of(
             format!("`{path}` must begin with `/` and name something"),
         )]);
     }
+    if door.expect_every.is_some_and(|every| every.0.is_zero()) {
+        return Err(vec![
+            Problem::new(format!("{key}.expect_every"), "must be longer than 0s")
+                .help("leave it out if nothing is known of how often the source sends"),
+        ]);
+    }
     let path = door.path.clone();
     let door = Arc::new(Door::new(name.clone(), door, kind.dedupe));
     Ok((SourcePlan { name, kind, door, decoder }, path))

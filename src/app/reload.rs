@@ -23,6 +23,7 @@ use tokio::sync::Mutex;
 use super::explain::Explainer;
 use super::plan::{Plan, SinkPlan};
 use super::workers::{Workers, spec};
+use crate::core::Timestamp;
 use crate::core::config::{LogSettings, Problem, Problems, QuarantineSettings, ServerSettings};
 use crate::core::delivery::{Delivery, Engine, Halt, Rules};
 use crate::core::log::{LogError, Reader};
@@ -175,6 +176,7 @@ impl Live {
         self.explainer.store(Arc::new(explainer));
         let doors = plan.sources.iter().map(|source| source.door.clone()).collect();
         self.ingress.doors.store(Arc::new(Doors::new(doors)));
+        self.ingress.heard.expect(super::expected(&plan.sources), Timestamp::now());
         self.ingress.settings.store(Arc::new(plan.server.clone()));
         let until = Some(self.engine.log.head().borrow().next);
         self.halt(&change.removed, &Halt { until, ..pinned });

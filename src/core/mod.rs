@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod duplicates;
 pub mod event;
 pub mod finding;
+pub mod heard;
 pub mod letters;
 pub mod log;
 pub mod metrics;

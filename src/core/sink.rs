@@ -210,6 +210,18 @@ pub enum Class {
     Archive,
 }
 
+impl Class {
+    /// The word in metrics and lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Siem => "siem",
+            Self::Incident => "incident",
+            Self::People => "people",
+            Self::Archive => "archive",
+        }
+    }
+}
+
 /// Whether the destination recognises an event that it is sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -23,6 +23,7 @@ use crate::core::delivery::{Engine, Extra};
 use crate::core::event::{Event, EventId, Position};
 use crate::core::letters::{Labelled, Letter, Letters};
 use crate::core::log::LogError;
+use crate::core::metrics::Facts;
 use crate::core::recent::Recent;
 
 /// Hands an event to the worker of a sink: `None` without such a sink, false when it is full.
@@ -150,7 +151,14 @@ async fn nothing() -> Answer {
 
 async fn metrics(admin: Data<Admin>) -> impl Responder {
     let engine = admin.engine();
-    let text = engine.metrics.render(&engine.log.stats(), &engine.dead.counts(), (engine.clock)());
+    let now = (engine.clock)();
+    let text = engine.metrics.render(&Facts {
+        log: &engine.log.stats(),
+        dead: &engine.dead.counts(),
+        quarantine: &admin.ingress.quarantine.counts(),
+        silences: &admin.ingress.heard.silences(now),
+        now,
+    });
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
 use sha2::{Digest, Sha256};
@@ -49,6 +50,11 @@ impl Door {
     /// The greetings that are answered here.
     pub fn handshakes(&self) -> &[Handshake] {
         &self.settings.handshakes
+    }
+
+    /// How often at least the source sends something, if that is known.
+    pub fn expect_every(&self) -> Option<Duration> {
+        self.settings.expect_every.map(|every| every.0)
     }
 
     /// May this sender post?

@@ -26,6 +26,7 @@ use crate::core::config::{ServerSettings, Span};
 use crate::core::delivery::Engine;
 use crate::core::duplicates::Duplicates;
 use crate::core::event::{Draft, Event, EventId, Position};
+use crate::core::heard::Heard;
 use crate::core::letters::{Letters, QuarantineNote};
 use crate::core::log::Refusal;
 
@@ -44,6 +45,8 @@ pub struct Ingress {
     pub doors: ArcSwap<Doors>,
     /// The duplicate window.
     pub duplicates: Arc<Duplicates>,
+    /// When each source was last heard.
+    pub heard: Arc<Heard>,
     /// What was refused at the door.
     pub quarantine: Arc<Letters<QuarantineNote>>,
     /// Bodies in memory.

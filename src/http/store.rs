@@ -166,6 +166,7 @@ impl Ingress {
 
     fn count(&self, door: &Door, arrivals: &[Arrival]) {
         let metrics = &self.engine.metrics;
+        self.heard.note(&door.source, (self.engine.clock)());
         for arrival in arrivals {
             if arrival.repeats.is_some() {
                 metrics.duplicate(&door.source);

@@ -59,11 +59,18 @@ async fn a_full_log_that_may_drop_nothing_refuses_until_there_is_room() {
     assert_eq!(refused.headers["retry-after"], "30");
     assert!(refused.text.contains("log.max_bytes"), "{refused:?}");
     assert!(accepted >= 20, "{accepted}");
+    let bytes = async |name: &str| gateway.metric(&format!("siemgate_log_{name}"), &[]).await;
+    let limit = bytes("limit_bytes").await;
+    assert_eq!((bytes("held_bytes").await, limit), (limit, Some(f64::from(4 << 20))));
+    assert_eq!(bytes("disk_reserve_bytes").await, Some(f64::from(1 << 20)));
+    assert!(bytes("disk_free_bytes").await > Some(f64::from(1 << 20)));
     let listed = gateway.cli(&["quarantine", "list"]).await;
     assert!(listed.out.contains("0 open"), "the sender keeps it and tries again: {listed:?}");
     let peer = Peer::start_at(port).await;
     peer.always(Answer::ok(OK));
     gateway.until_metric("siemgate_delivery_lag_events", &[("sink", "out")], 0.0).await;
+    // What is kept for replay only is not held.
+    gateway.until_metric("siemgate_log_held_bytes", &[], 0.0).await;
     let bodies = peer.bodies();
     assert!((0..accepted).all(|n| bodies.iter().any(|came| **came == *body(n).as_bytes())));
     until("there is room again", async || {

@@ -35,6 +35,7 @@ mod poison;
 mod products;
 mod quarantine;
 mod reference;
+mod reference_metrics;
 mod reload;
 mod routes;
 mod scale;

@@ -8,42 +8,8 @@ use super::gateway::Gateway;
 use super::outages::{post, started};
 use super::peer::{Answer, Peer};
 use super::products::have;
+use super::reference_metrics::documented;
 use super::wire::Wire;
-
-/// The families, without their prefix: these and no others.
-const FAMILIES: [&str; 31] = [
-    "ingress_events_total",
-    "ingress_bytes_total",
-    "ingress_refused_total",
-    "ingress_duplicates_total",
-    "ingress_handshakes_total",
-    "ingress_seconds",
-    "log_head_position",
-    "log_bytes",
-    "log_commit_seconds",
-    "log_commit_events",
-    "log_poisoned",
-    "log_damaged_bytes_total",
-    "events_unrouted_total",
-    "unknown_values_total",
-    "route_errors_total",
-    "delivery_events_total",
-    "delivery_attempts_total",
-    "delivery_seconds",
-    "delivery_batch_events",
-    "delivery_lag_events",
-    "delivery_oldest_seconds",
-    "delivery_last_success_timestamp_seconds",
-    "delivery_in_flight",
-    "delivery_state",
-    "delivery_unaccounted_events",
-    "event_seconds",
-    "dead_letters",
-    "config_info",
-    "config_last_reload_successful",
-    "config_last_reload_timestamp_seconds",
-    "build_info",
-];
 
 fn families(text: &str) -> BTreeSet<String> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
@@ -73,8 +39,7 @@ async fn eventful(peer: &Peer) -> Gateway {
 async fn the_metrics_are_exactly_the_promised_families_from_the_first_scrape_on() {
     let peer = Peer::start().await;
     let fresh = started(peer.port(), "").await;
-    let expected: BTreeSet<String> =
-        FAMILIES.iter().map(|name| format!("siemgate_{name}")).collect();
+    let expected = documented();
     assert_eq!(families(&fresh.metrics().await), expected, "before any event");
     fresh.finish().await;
     let gateway = eventful(&peer).await;
@@ -83,6 +48,9 @@ async fn the_metrics_are_exactly_the_promised_families_from_the_first_scrape_on(
         ("ingress_events_total", &[("source", "superna")][..], 7.0),
         ("ingress_duplicates_total", &[("source", "superna")], 1.0),
         ("ingress_refused_total", &[("source", "superna"), ("reason", "malformed")], 1.0),
+        ("quarantine_letters", &[("source", "superna")], 1.0),
+        ("source_expected_every_seconds", &[("source", "superna")], 86_400.0),
+        ("sink_info", &[("sink", "out"), ("kind", "taegis"), ("class", "siem")], 1.0),
         ("unknown_values_total", &[("source", "superna"), ("field", "severity")], 2.0),
         ("log_head_position", &[], 7.0),
         ("delivery_events_total", &[("sink", "out"), ("outcome", "delivered")], 6.0),
@@ -96,6 +64,41 @@ async fn the_metrics_are_exactly_the_promised_families_from_the_first_scrape_on(
         let found = gateway.metric(&format!("siemgate_{name}"), labels).await;
         assert_eq!(found, Some(value), "{name} {labels:?}");
     }
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_source_was_last_heard_when_it_last_sent_something_also_after_a_restart() {
+    let peer = Peer::start().await;
+    let mut gateway = started(peer.port(), "").await;
+    let from = [("source", "superna")];
+    let last = "siemgate_source_last_event_timestamp_seconds";
+    assert_eq!(gateway.metric(last, &from).await, Some(0.0), "it never sent anything");
+    post(&gateway, 0..1).await;
+    let heard = gateway.metric(last, &from).await.unwrap();
+    let silent = gateway.metric("siemgate_source_silent_seconds", &from).await.unwrap();
+    assert!(heard > 1e9 && silent < 60.0, "{heard} {silent}");
+    gateway.stop().await;
+    gateway.launch().await;
+    let again = gateway.metric(last, &from).await.unwrap();
+    assert!((again - heard).abs() < 1.0, "{again}, not {heard}");
+    gateway.configure("20-more.toml", "[sources.superna]\nexpect_every = \"1h\"\n");
+    gateway.until_metric("siemgate_source_expected_every_seconds", &from, 3_600.0).await;
+    assert_eq!(gateway.metric(last, &from).await, Some(again), "a reload forgets nothing");
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn the_process_shows_its_memory_time_and_files() {
+    let peer = Peer::start().await;
+    let gateway = started(peer.port(), "").await;
+    let value = async |name: &str| gateway.metric(name, &[]).await.unwrap();
+    assert!(value("process_resident_memory_bytes").await > 1e6);
+    assert!(value("process_start_time_seconds").await > 1e9);
+    assert!(value("process_open_fds").await > 5.0);
+    assert!(value("process_open_fds").await < value("process_max_fds").await);
+    let used = value("process_cpu_seconds_total").await;
+    assert!((0.0..60.0).contains(&used), "{used}");
     gateway.finish().await;
 }
 

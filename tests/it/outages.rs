@@ -16,6 +16,7 @@ pub async fn started(port: u16, delivery: &str) -> Gateway {
 [sources.superna]
 type = "superna"
 path = "/webhook"
+expect_every = "24h"
 [routes.all]
 sinks = ["out", "archive"]
 [sinks.archive]

@@ -77,20 +77,21 @@ The destinations. Each has a `type`, the keys of that type (below), and these:
 
 #[test]
 fn the_reference_says_what_the_settings_say() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let rendered = reference();
+    is_kept("docs/configuration.md", &reference());
+}
+
+/// Whether `document` is what it is rendered from; written anew if UPDATE_DOCS is set.
+pub fn is_kept(document: &str, rendered: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     #[allow(clippy::disallowed_methods)] // a switch of this test, not a setting
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &rendered).unwrap();
+        std::fs::write(&path, rendered).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     let differs = written.lines().zip(rendered.lines()).position(|(a, b)| a != b);
     let line = differs.unwrap_or(written.lines().count().min(rendered.lines().count())) + 1;
-    assert!(
-        written == rendered,
-        "docs/configuration.md:{line} is not what the settings say; run `make docs`"
-    );
+    assert!(written == rendered, "{document}:{line} is not what the program says; run `make docs`");
 }
 
 fn reference() -> String {

@@ -144,7 +144,7 @@ impl Stage {
 
     /// With this log, these limits, and delivery settings as JSON.
     pub async fn with(log: Arc<dyn Log>, limits: Limits, settings: &str) -> Self {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(Timestamp::UNIX_EPOCH).unwrap();
         let dead = Letters::open(Arc::new(MemoryLog::new(64 << 20))).await.unwrap();
         let engine = Arc::new(Engine {
             log,

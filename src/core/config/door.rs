@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
+use super::units::Span;
 
 /// What every `[sources.NAME]` has beside its type's own keys: its door.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -23,6 +24,9 @@ pub struct SourceDoor {
     /// Answer a body (or idempotency key) seen in the last ten minutes as a duplicate.
     /// The default depends on the type: on for superna, off for json.
     pub dedupe: Option<bool>,
+    /// How often at least this source sends something, such as `"24h"`. When nothing has come for
+    /// longer it counts as silent, and alarms. Never unless set.
+    pub expect_every: Option<Span>,
 }
 
 impl Default for SourceDoor {
@@ -34,6 +38,7 @@ impl Default for SourceDoor {
             auth: Vec::new(),
             handshakes: Vec::new(),
             dedupe: None,
+            expect_every: None,
         }
     }
 }

@@ -119,6 +119,8 @@ impl FilesLog {
             _ => failed("lock", &disk.place())(error),
         })?;
         let opened = start::open(&*disk)?;
+        // If it cannot be told, retention will say why.
+        let free = disk.free_bytes().unwrap_or_default();
         let shared = Arc::new(Shared {
             disk,
             options: options.sound(),
@@ -133,6 +135,7 @@ impl FilesLog {
             lock: Mutex::new(Some(lock)),
             changes: AtomicU64::new(1),
             saving: Mutex::new(0),
+            free: AtomicU64::new(free),
         });
         if let Some(error) = opened.broken {
             shared.poison("seal a segment", &error);
@@ -314,10 +317,11 @@ impl Log for FilesLog {
     }
 
     fn stats(&self) -> Stats {
-        let deliveries = {
+        let deliveries: Vec<_> = {
             let cursors = held(&self.shared.cursors);
             cursors.by_name.iter().map(|(name, c)| (name.clone(), c.standing())).collect()
         };
+        let pinned = Stats::pinned_at(&deliveries);
         let book = held(&self.shared.book);
         let damaged: u64 = book.segments.iter().map(|segment| segment.facts().damaged).sum();
         let aside: u64 = book.aside.iter().map(|(_, _, bytes)| bytes).sum();
@@ -325,7 +329,10 @@ impl Log for FilesLog {
             head: *self.shared.head.borrow(),
             oldest: book.oldest,
             bytes: book.bytes(),
+            held_bytes: pinned.map_or(0, |mark| book.bytes_from(mark)),
             max_bytes: self.shared.options.max_bytes,
+            free_bytes: self.shared.free.load(Ordering::Relaxed),
+            min_free: self.shared.options.min_free,
             poisoned: self.shared.poison.get().is_some(),
             damaged_bytes: damaged + aside,
             deliveries,

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::commit::SPARE;
 use super::disk::is_full;
@@ -39,6 +40,7 @@ impl Shared {
 
     fn decide(&self, policy: &Policy, need: u64) -> io::Result<Step> {
         let free = self.disk.free_bytes()?;
+        self.free.store(free, Ordering::Relaxed);
         let marks: Vec<Position> = {
             let cursors = held(&self.cursors);
             cursors.by_name.values().filter(|c| c.pinning).map(|c| c.mark).collect()

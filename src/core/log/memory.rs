@@ -225,14 +225,22 @@ impl Log for MemoryLog {
     fn stats(&self) -> Stats {
         let state = self.inner.state();
         let deliveries = state.cursors.iter();
+        let deliveries: Vec<_> =
+            deliveries.map(|(name, place)| (name.clone(), place.standing())).collect();
+        let pinned = Stats::pinned_at(&deliveries);
+        let held =
+            state.events.iter().filter(|event| pinned.is_some_and(|mark| event.position >= mark));
         Stats {
             head: *self.inner.head.borrow(),
             oldest: state.oldest,
             bytes: state.bytes,
+            held_bytes: held.map(|event| event.body.len() as u64).sum(),
+            free_bytes: 0,
+            min_free: 0,
             max_bytes: self.inner.max_bytes,
             poisoned: false,
             damaged_bytes: 0,
-            deliveries: deliveries.map(|(name, place)| (name.clone(), place.standing())).collect(),
+            deliveries,
         }
     }
 

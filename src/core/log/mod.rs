@@ -240,14 +240,28 @@ pub struct Stats {
     pub oldest: Position,
     /// Bytes on disk, all segments.
     pub bytes: u64,
-    /// The limit those bytes may reach.
+    /// Those of them that a pinning delivery has not passed: what cannot be freed without loss.
+    pub held_bytes: u64,
+    /// The limit that `bytes` may reach.
     pub max_bytes: u64,
+    /// Bytes free on the disk when it was last looked at; 0 without a disk.
+    pub free_bytes: u64,
+    /// Bytes of the disk that the log leaves free; 0 without a disk.
+    pub min_free: u64,
     /// A sync failed: nothing is accepted until the process has been restarted.
     pub poisoned: bool,
     /// Bytes set aside as unreadable since the log was made, as far as its files still show.
     pub damaged_bytes: u64,
     /// Standing of every delivery that has a cursor.
     pub deliveries: Vec<(String, Standing)>,
+}
+
+impl Stats {
+    /// The lowest mark of the deliveries that pin the log, if there is any.
+    fn pinned_at(deliveries: &[(String, Standing)]) -> Option<Position> {
+        let pinning = deliveries.iter().filter(|(_, standing)| standing.pinning);
+        pinning.map(|(_, standing)| standing.mark).min()
+    }
 }
 
 /// Why an append was refused. Nothing of the group was stored.

@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub changes: AtomicU64,
     /// The count that was last stored.
     pub saving: Mutex<u64>,
+    /// Bytes free on the disk when retention last looked: at least once a second.
+    pub free: AtomicU64,
 }
 
 /// Requests waiting for the disk.
@@ -80,6 +82,12 @@ pub(super) struct Book {
 }
 
 impl Book {
+    /// Bytes of the segments with positions from `mark` on.
+    pub fn bytes_from(&self, mark: Position) -> u64 {
+        let held = self.segments.iter().filter(|segment| segment.facts().end > mark);
+        held.map(|segment| segment.size()).sum()
+    }
+
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         let segments: u64 = self.segments.iter().map(|segment| segment.size()).sum();

@@ -7,12 +7,13 @@ use std::cell::RefCell;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, Result,
+    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, Result,
 };
 
 /// The prefix of all families but those of the process, whose names are a convention.
 const PREFIX: &str = "siemgate";
+const PROCESS: &str = "process";
 
 /// Buckets from 100 us to a minute: a durable accept takes milliseconds, a slow SIEM seconds.
 pub(super) const SECONDS: [f64; 16] = [
@@ -94,6 +95,19 @@ impl Families {
 
     pub fn float(&self, name: &str, help: &'static str) -> Result<Gauge> {
         self.floats(name, help, &[])?.get_metric_with_label_values::<&str>(&[])
+    }
+
+    /// Of the process: named as everywhere, not for this program.
+    pub fn process_gauge(&self, name: &str, help: &'static str) -> Result<IntGauge> {
+        self.add("gauge", help, IntGauge::with_opts(Opts::new(name, help).namespace(PROCESS)))
+    }
+
+    pub fn process_float(&self, name: &str, help: &'static str) -> Result<Gauge> {
+        self.add("gauge", help, Gauge::with_opts(Opts::new(name, help).namespace(PROCESS)))
+    }
+
+    pub fn process_counter(&self, name: &str, help: &'static str) -> Result<Counter> {
+        self.add("counter", help, Counter::with_opts(Opts::new(name, help).namespace(PROCESS)))
     }
 
     pub fn histograms(

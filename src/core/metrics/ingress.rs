@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramVec, IntCounterVec, Result};
+use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec, Result};
 
-use super::Metrics;
 use super::families::{Families, SECONDS};
+use super::{Counts, Metrics, replace, seconds};
 use crate::core::config::Handshake;
+use crate::core::heard::Silence;
 use crate::core::route::Trouble;
 
 /// Reasons for refusing at the door, as label values.
@@ -36,6 +37,10 @@ pub(super) struct Ingress {
     unrouted: IntCounterVec,
     unknown: IntCounterVec,
     route_errors: IntCounterVec,
+    quarantine: IntGaugeVec,
+    last_event: GaugeVec,
+    silent: GaugeVec,
+    expected: GaugeVec,
 }
 
 impl Ingress {
@@ -88,7 +93,42 @@ impl Ingress {
                 "Rules that failed on an event.",
                 &["route"],
             )?,
+            quarantine: f.gauges(
+                "quarantine_letters",
+                "Refused bodies that nobody has replayed or dropped.",
+                source,
+            )?,
+            last_event: f.floats(
+                "source_last_event_timestamp_seconds",
+                "When the source last sent an event; 0 if the newest events do not show it.",
+                source,
+            )?,
+            silent: f.floats(
+                "source_silent_seconds",
+                "How long ago that was; since the start if it is not known.",
+                source,
+            )?,
+            expected: f.floats(
+                "source_expected_every_seconds",
+                "The longest silence that is expected; only for sources with `expect_every`.",
+                source,
+            )?,
         })
+    }
+
+    pub fn refresh(&self, silences: &[Silence], quarantine: &Counts) {
+        replace(&self.quarantine, silences.iter().map(|silence| &silence.source), quarantine);
+        for family in [&self.last_event, &self.silent, &self.expected] {
+            family.reset();
+        }
+        for Silence { source, last, silent, expected } in silences {
+            let source = [source];
+            self.last_event.with_label_values(&source).set(last.map_or(0.0, seconds));
+            self.silent.with_label_values(&source).set(silent.as_secs_f64());
+            if let Some(expected) = expected {
+                self.expected.with_label_values(&source).set(expected.as_secs_f64());
+            }
+        }
     }
 }
 

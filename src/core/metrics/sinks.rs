@@ -14,11 +14,11 @@ use prometheus::{
 };
 
 use super::families::{AGES, COUNTS, Families, SECONDS};
-use super::{Metrics, to_gauge};
+use super::{Counts, Metrics, replace, to_gauge};
 use crate::core::Timestamp;
 use crate::core::event::Position;
 use crate::core::log::End;
-use crate::core::sink::Cause;
+use crate::core::sink::{Cause, Class};
 
 /// States of a delivery, as label values.
 pub const STATES: [&str; 4] = ["up", "busy", "down", "parked"];
@@ -37,6 +37,7 @@ pub(super) struct Sinks {
     unaccounted: IntGaugeVec,
     event_seconds: HistogramVec,
     dead_letters: IntGaugeVec,
+    info: IntGaugeVec,
     known: Mutex<BTreeMap<Arc<str>, Arc<SinkMetrics>>>,
 }
 
@@ -99,6 +100,11 @@ impl Sinks {
                 "Dead letters that nobody has replayed or dropped.",
                 sink,
             )?,
+            info: f.gauges(
+                "sink_info",
+                "The kind and class of every sink; always 1.",
+                &["sink", "kind", "class"],
+            )?,
             known: Mutex::default(),
         })
     }
@@ -121,20 +127,15 @@ impl Sinks {
         for family in [&self.oldest, &self.success] {
             let _ = family.remove_label_values(&[sink]);
         }
-        for family in [&self.lag, &self.in_flight, &self.unaccounted, &self.dead_letters] {
+        for family in [&self.lag, &self.in_flight, &self.unaccounted] {
             let _ = family.remove_label_values(&[sink]);
         }
     }
 
-    pub fn refresh(&self, head: Position, dead: &BTreeMap<Arc<str>, u64>, now: Timestamp) {
+    pub fn refresh(&self, head: Position, dead: &Counts, now: Timestamp) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, sink) in known.iter() {
-            sink.refresh(head, now);
-            self.dead_letters.with_label_values(&[name]).set(0);
-        }
-        for (sink, count) in dead {
-            self.dead_letters.with_label_values(&[sink]).set(to_gauge(*count));
-        }
+        known.values().for_each(|sink| sink.refresh(head, now));
+        replace(&self.dead_letters, known.keys(), dead);
     }
 }
 
@@ -144,6 +145,15 @@ impl Metrics {
         let mut known = self.sinks.known.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = || Arc::new(SinkMetrics::new(&self.sinks, sink));
         known.entry(sink.clone()).or_insert_with(fresh).clone()
+    }
+
+    /// The configured sinks, each with its kind and class.
+    pub fn sinks_are<'n>(&self, sinks: impl Iterator<Item = (&'n str, &'n str, Class)>) {
+        let _between_scrapes = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sinks.info.reset();
+        for (sink, kind, class) in sinks {
+            self.sinks.info.with_label_values(&[sink, kind, class.as_str()]).set(1);
+        }
     }
 
     /// The sink is gone: its series end.

@@ -14,6 +14,10 @@ use crate::core::log::Stats;
 pub(super) struct Store {
     head: IntGauge,
     bytes: IntGauge,
+    held: IntGauge,
+    limit: IntGauge,
+    free: IntGauge,
+    reserve: IntGauge,
     commit_seconds: Histogram,
     commit_events: Histogram,
     poisoned: IntGauge,
@@ -25,6 +29,16 @@ impl Store {
         Ok(Self {
             head: f.gauge("log_head_position", "Position that the next event will get.")?,
             bytes: f.gauge("log_bytes", "Bytes of the log on disk.")?,
+            held: f.gauge(
+                "log_held_bytes",
+                "Bytes of the log that some sink still needs: at the limit, events expire or are refused.",
+            )?,
+            limit: f.gauge("log_limit_bytes", "Most bytes the log may take: log.max_bytes.")?,
+            free: f.gauge("log_disk_free_bytes", "Bytes free on the log's disk.")?,
+            reserve: f.gauge(
+                "log_disk_reserve_bytes",
+                "Bytes of its disk that the log leaves free: log.min_free.",
+            )?,
             commit_seconds: f.histogram(
                 "log_commit_seconds",
                 "Write and sync of one group.",
@@ -45,6 +59,10 @@ impl Store {
     pub fn refresh(&self, log: &Stats) {
         self.head.set(to_gauge(log.head.next.0));
         self.bytes.set(to_gauge(log.bytes));
+        self.held.set(to_gauge(log.held_bytes));
+        self.limit.set(to_gauge(log.max_bytes));
+        self.free.set(to_gauge(log.free_bytes));
+        self.reserve.set(to_gauge(log.min_free));
         self.poisoned.set(i64::from(log.poisoned));
         self.damaged.inc_by(log.damaged_bytes.saturating_sub(self.damaged.get()));
     }
