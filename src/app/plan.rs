@@ -11,9 +11,10 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::core::Timestamp;
 use crate::core::config::{
-    DeliverySettings, JournalSettings, Layers, LogSettings, Place, Problem, Problems,
-    QuarantineSettings, Section, ServerSettings, SourceDoor, StartSetting,
+    DeliverySettings, JournalSettings, Layers, LogSettings, Pin, Pins, Place, Problem, Problems,
+    QuarantineSettings, Section, ServerSettings, SinkPins, SourceDoor, StartSetting,
 };
 use crate::core::finding::Finding;
 use crate::core::log::Start;
@@ -87,9 +88,11 @@ pub struct SinkPlan {
     pub built: sinks::Built,
     /// `[sinks.NAME.delivery]`
     pub delivery: DeliverySettings,
+    /// Certificates that were accepted by hand, and what its destination last showed.
+    pub pins: Arc<SinkPins>,
     /// Where it begins when it has no cursor.
     pub start: Start,
-    /// Changes when its section, a secret or a file it names changes.
+    /// Changes when its section, a secret or a file it names, or a pin changes.
     pub fingerprint: [u8; 32],
 }
 
@@ -178,12 +181,13 @@ impl Plan {
         let mut reading = Reading { problems: unknown_sections(&root) };
         let allow_unrouted = reading.flag(&mut root, ALLOW_UNROUTED);
         let server: Option<ServerSettings> = reading.section(&mut root, "server");
-        let log = reading.section(&mut root, "log");
+        let log: Option<LogSettings> = reading.section(&mut root, "log");
         let journal = reading.section(&mut root, "journal");
         let dead_letters = reading.section(&mut root, "dead_letters");
         let quarantine = reading.section(&mut root, "quarantine");
         let sources = sources_of(&mut reading, &mut root);
-        let sinks = sinks_of(&mut reading, &mut root);
+        let (pins, unusable) = pins_of(log.as_ref());
+        let sinks = sinks_of(&mut reading, &mut root, &pins);
         let table = table_of(&mut reading, &mut root, &sources, &sinks);
         let coverage = table.as_ref().map(Table::coverage).unwrap_or_default();
         if let Some(server) = &server {
@@ -205,6 +209,9 @@ impl Plan {
                 let (sources, sinks) = (built(sources), built(sinks));
                 let mut warnings = table.warnings().to_vec();
                 warnings.extend(layers.warnings());
+                warnings.extend(unusable);
+                let pinned = sinks.iter().flat_map(|sink: &SinkPlan| sink.pins.pins());
+                warnings.extend(pinned.map(Pin::warning));
                 let hash = layers.hash();
                 let table = Arc::new(table);
                 Ok(Self {
@@ -344,17 +351,28 @@ fn source_of(
     Ok((SourcePlan { name, kind, door, decoder }, path))
 }
 
-fn sinks_of(reading: &mut Reading, root: &mut Section) -> Named<SinkPlan> {
+/// What was pinned by hand. A record that cannot be used is no reason to stop: nothing is pinned.
+fn pins_of(log: Option<&LogSettings>) -> (Pins, Option<Problem>) {
+    match log.map(Pins::read) {
+        Some(Ok(pins)) => (pins, None),
+        Some(Err(problem)) => (Pins::none(), Some(problem)),
+        None => (Pins::none(), None),
+    }
+}
+
+fn sinks_of(reading: &mut Reading, root: &mut Section, pins: &Pins) -> Named<SinkPlan> {
     let tables = reading.table(root, "sinks");
     let tables = reading.named(tables);
-    let built = tables
-        .into_iter()
-        .map(|(name, section)| (name.clone(), reading.keep(sink_of(name, section))));
+    let now = Timestamp::now();
+    let built = tables.into_iter().map(|(name, section)| {
+        let section = section.pinned(SinkPins::new(pins.of(&name, now)));
+        (name.clone(), reading.keep(sink_of(name, section)))
+    });
     built.collect()
 }
 
 fn sink_of(name: Arc<str>, mut section: Section) -> Result<SinkPlan, Problems> {
-    let fingerprint = section.fingerprint();
+    let (fingerprint, pins) = (section.fingerprint(), section.pins().clone());
     let key = section.key.clone();
     let kind = section.take_text("type").map_err(|problem| {
         vec![
@@ -371,7 +389,7 @@ fn sink_of(name: Arc<str>, mut section: Section) -> Result<SinkPlan, Problems> {
     let section = section.beside(["type", "delivery", "start"]);
     let built = (kind.build)(&section).map_err(|problems| meant_for_delivery(&key, problems));
     let ((delivery, start), built) = both(both(delivery, start), built)?;
-    Ok(SinkPlan { name, kind, built, delivery, start, fingerprint })
+    Ok(SinkPlan { name, kind, built, delivery, pins, start, fingerprint })
 }
 
 /// A key of `[sinks.NAME.delivery]` that stands one table too high is told where it belongs.

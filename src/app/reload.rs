@@ -52,6 +52,8 @@ pub(super) struct Live {
 pub(super) struct Current {
     hash: String,
     sinks: BTreeMap<Arc<str>, [u8; 32]>,
+    /// When the first pin that was given by hand ends.
+    pins_end: Option<Timestamp>,
     fixed: Fixed,
 }
 
@@ -99,7 +101,9 @@ impl Fixed {
 impl Current {
     pub fn of(plan: &Plan) -> Self {
         let sinks = plan.sinks.iter().map(|sink| (sink.name.clone(), sink.fingerprint)).collect();
-        Self { hash: plan.hash.clone(), sinks, fixed: Fixed::of(plan) }
+        let pins = plan.sinks.iter().flat_map(|sink| sink.pins.pins());
+        let pins_end = pins.map(|pin| pin.until).min();
+        Self { hash: plan.hash.clone(), sinks, pins_end, fixed: Fixed::of(plan) }
     }
 }
 
@@ -125,6 +129,11 @@ pub struct Change {
 }
 
 impl Live {
+    /// Whether a pin has ended that is still built into a sink, perhaps with a connection open.
+    pub async fn pin_has_ended(&self) -> bool {
+        self.current.lock().await.pins_end.is_some_and(|end| end <= Timestamp::now())
+    }
+
     /// Read the configuration again and put it into force, or say why not.
     pub async fn reload(&self) -> Result<Change, Problems> {
         let mut current = self.current.lock().await;

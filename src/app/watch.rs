@@ -1,4 +1,4 @@
-//! What asks for a reload: a change in the configuration folder, or SIGHUP.
+//! What asks for a reload: a change in the configuration folder, SIGHUP, or the end of a pin.
 //!
 //! Guarantees: a burst of changes (an editor's save, a copy) is one reload, within two seconds of the
 //! first; files that are no layers ask for nothing. If the folder cannot be watched, that is said
@@ -19,6 +19,11 @@ use crate::core::config::is_layer;
 const QUIET: Duration = Duration::from_millis(300);
 /// A burst is not waited out longer than this.
 const BURST: Duration = Duration::from_millis(1_500);
+/// How often the ends of pins are looked at. TLS itself looks at every handshake: what waits for this
+/// is only a connection that is open.
+const LOOK: Duration = Duration::from_secs(2);
+/// The same after a reload that was refused, so that its problems are not told without pause.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// The ways to ask for a reload, opened. From here on nothing that is asked is missed, and a SIGHUP
 /// no longer ends the process.
@@ -41,13 +46,18 @@ impl Asked {
 
     /// Reload whenever asked to, for ever.
     pub async fn reload(mut self) {
+        let mut look = LOOK;
         loop {
             tokio::select! {
                 () = self.changed.notified() => settle(&self.changed).await,
                 _ = self.hangup.recv() => {}
+                () = tokio::time::sleep(look) => match self.live.pin_has_ended().await {
+                    true => tracing::warn!("a pin has ended; its certificate is judged like any other"),
+                    false => continue,
+                },
             }
             // What came of it is in the journal and the metrics.
-            let _ = self.live.reload().await;
+            look = if self.live.reload().await.is_ok() { LOOK } else { LOOK_AGAIN };
         }
     }
 }

@@ -15,6 +15,7 @@ mod explain;
 mod letters;
 mod log;
 mod manual;
+mod pins;
 mod reload;
 mod run;
 mod secret;
@@ -112,7 +113,7 @@ enum Command {
     ///
     /// Tells what the decoder makes of each, and which keys it does not know.
     Capture(capture::Arguments),
-    /// List the kinds of sink, or show one with a complete sample section.
+    /// List the kinds of sink, or show one; forget a removed sink; pin a certificate for a while.
     Sinks(sinks::Arguments),
     /// Events that a destination refused: list, show, replay, drop.
     #[command(subcommand)]

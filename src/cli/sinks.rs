@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
-use super::{Exit, failed, letters};
+use super::{Exit, failed, letters, pins};
 use crate::core::config::Section;
 use crate::sinks::{KINDS, Kind, kind};
 
@@ -27,11 +27,18 @@ enum Command {
         /// The sink's name; it must not be configured any more.
         name: String,
     },
+    /// Show the certificate of a sink's destination; with --until, accept exactly that one for a while.
+    Pin(pins::PinArguments),
+    /// List the certificates that were pinned, with who did it and until when.
+    Pins(pins::ListArguments),
 }
 
 pub(super) fn run(config: &Path, arguments: &Arguments) -> Exit {
-    if let Some(Command::Forget { name }) = &arguments.command {
-        return letters::forget(config, name);
+    match &arguments.command {
+        Some(Command::Forget { name }) => return letters::forget(config, name),
+        Some(Command::Pin(which)) => return pins::pin(config, which),
+        Some(Command::Pins(which)) => return pins::list(config, which),
+        None => {}
     }
     let known = || KINDS.iter().map(|kind| kind.name);
     let shown: Vec<&Kind> = match &arguments.name {

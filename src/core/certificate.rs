@@ -35,8 +35,6 @@ pub struct Certificate {
     pub issuer: String,
     /// Issued by the one it names, and signed with its own key.
     pub self_signed: bool,
-    /// Marked as an authority's own.
-    pub authority: bool,
     /// The hosts, addresses and other names that it is for.
     pub names: Vec<String>,
     /// Not valid before.
@@ -65,7 +63,6 @@ impl Certificate {
             subject: distinguished(subject),
             issuer: distinguished(issuer),
             self_signed: issuer == subject && is_signed_with(key, signed, outer).unwrap_or(false),
-            authority: false,
             names: Vec::new(),
             from,
             until,
@@ -81,14 +78,11 @@ impl Certificate {
         while let Some(mut extension) = extensions.part(SEQUENCE) {
             let Some(oid) = extension.of(OID) else { continue };
             extension.skip(BOOLEAN);
-            let Some(mut value) = extension.part(OCTETS).and_then(|mut der| der.part(SEQUENCE))
-            else {
+            let Some(value) = extension.part(OCTETS).and_then(|mut der| der.part(SEQUENCE)) else {
                 continue;
             };
-            match oid {
-                SUBJECT_ALT_NAME => self.names = names(value),
-                BASIC_CONSTRAINTS => self.authority = value.of(BOOLEAN).is_some_and(|b| b != [0]),
-                _ => {}
+            if oid == SUBJECT_ALT_NAME {
+                self.names = names(value);
             }
         }
     }
@@ -115,7 +109,6 @@ const OID: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
-const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 
 /// What is left to read of a DER value.
 struct Der<'d>(&'d [u8]);
@@ -334,7 +327,6 @@ mod tests {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "Example, CN=bank.example");
         params.distinguished_name.push(DnType::CommonName, "siem\n.example");
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.not_before = rcgen::date_time_ymd(1999, 12, 31);
         params.not_after = rcgen::date_time_ymd(2061, 2, 3);
         let key = KeyPair::generate().unwrap();
@@ -347,7 +339,7 @@ mod tests {
         let read = Certificate::read(&der).unwrap();
         assert_eq!(read.subject, "CN=siem?.example, O=Example? CN=bank.example");
         assert_eq!(read.issuer, read.subject);
-        assert!(read.self_signed && read.authority);
+        assert!(read.self_signed);
         let names = ["siem.example", "*.siem.example", "192.0.2.7", "2001:db8::7"];
         assert_eq!(read.names, names);
         assert_eq!(read.from.to_string(), "1999-12-31T00:00:00Z");

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 #![allow(clippy::disallowed_macros)]
 
+mod certificates;
 mod cli;
 mod cli_tools;
 mod config;
@@ -31,6 +32,7 @@ mod log_sim;
 mod observed;
 mod outages;
 mod peer;
+mod pins;
 mod poison;
 mod products;
 mod quarantine;

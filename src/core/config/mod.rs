@@ -8,6 +8,7 @@
 mod door;
 mod keys;
 mod layers;
+mod pins;
 mod problem;
 mod rows;
 mod safety;
@@ -20,6 +21,7 @@ mod values;
 
 pub use door::{Access, DoorAuth, Handshake, SourceDoor};
 pub use layers::{Layers, RESERVED, is_layer};
+pub use pins::{Pin, Pins, Served, SinkPins};
 pub use problem::{Place, Problem, Problems};
 pub use secret::Secret;
 pub use section::Section;

@@ -80,7 +80,7 @@ fn judge(owner: u32, group: u32, mode: u32, runner: u32) -> Option<(String, Stri
     None
 }
 
-/// Warn of every `{ file = "…" }` below `key` that everybody may read or write.
+/// Warn of every `{ file = "…" }` and every `…key_file = "…"` below `key` that everybody may read or write.
 pub(super) fn open_secrets(key: &str, value: &Value, found: &mut Problems) {
     match value {
         Value::Object(table) => {
@@ -88,6 +88,8 @@ pub(super) fn open_secrets(key: &str, value: &Value, found: &mut Problems) {
             found.extend(file.and_then(|file| open_secret(key, file)));
             for (name, value) in table {
                 let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                let file = value.as_str().filter(|_| name.ends_with("key_file"));
+                found.extend(file.and_then(|file| open_secret(&key, file)));
                 open_secrets(&key, value, found);
             }
         }
@@ -155,12 +157,13 @@ mod tests {
     fn an_open_secret_is_warned_of() {
         let (open, closed) = (file(0o644), file(0o640));
         let value = serde_json::json!({ "sinks": { "x": {
-            "key": { "file": open.path() }, "auth": [{ "secret": { "file": closed.path() } }]
+            "key": { "file": open.path() }, "client_key_file": open.path(),
+            "client_cert_file": open.path(), "auth": [{ "secret": { "file": closed.path() } }]
         } } });
         let mut found = Problems::new();
         open_secrets("", &value, &mut found);
-        let [problem] = &found[..] else { panic!("{found:?}") };
-        assert_eq!(problem.key, "sinks.x.key");
+        let [client, problem] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((&*client.key, &*problem.key), ("sinks.x.client_key_file", "sinks.x.key"));
         assert!(problem.message.contains("may read") && problem.help.starts_with("chmod o-rwx"));
     }
 }

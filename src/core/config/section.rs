@@ -4,17 +4,20 @@
 //! nearest known name (taken from the settings' JSON Schema), missing ones, and every bad value
 //! with its full key. It does not merge layers and does not know files.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::pins::SinkPins;
 use super::problem::{Problem, Problems};
 use super::secret::Secret;
 use super::{keys, values};
 
 /// A table of the configuration with its dotted key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Section {
     /// Such as `sinks.soc`.
     pub key: String,
@@ -23,12 +26,25 @@ pub struct Section {
     /// Keys that other readers of the same table take: not known here, but what a misspelt key
     /// may have been meant to be.
     others: Vec<String>,
+    /// Certificates that were accepted by hand: of a sink's section only.
+    pins: Arc<SinkPins>,
 }
 
 impl Section {
     /// A section called `key`.
     pub fn new(key: impl Into<String>, table: Map<String, Value>) -> Self {
-        Self { key: key.into(), table, others: Vec::new() }
+        Self { key: key.into(), table, others: Vec::new(), pins: Arc::default() }
+    }
+
+    /// The same with what TLS may accept beside its rules.
+    #[must_use]
+    pub fn pinned(self, pins: Arc<SinkPins>) -> Self {
+        Self { pins, ..self }
+    }
+
+    /// What TLS may accept beside its rules.
+    pub fn pins(&self) -> &Arc<SinkPins> {
+        &self.pins
     }
 
     /// The same, with the names of keys that others have taken out of it.
@@ -75,12 +91,15 @@ impl Section {
         }
     }
 
-    /// A digest of the section and of every secret and file it refers to: equal digests mean that
-    /// what was built from the section need not be built again.
+    /// A digest of the section, of every secret and file it refers to, and of its pins: equal digests
+    /// mean that what was built from the section need not be built again.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(Value::Object(self.table.clone()).to_string());
         self.table.iter().for_each(|(name, value)| add_references(name, value, &mut hash));
+        for pin in self.pins.pins() {
+            hash.update(format!("{} {}", pin.fingerprint, pin.until));
+        }
         hash.finalize().into()
     }
 
@@ -91,8 +110,8 @@ impl Section {
         let is_known = |name: &String| known.is_some_and(|known| known.contains_key(name));
         let (taken, rest) = self.table.into_iter().partition(|(name, _)| is_known(name));
         let others = known.into_iter().flat_map(|known| known.keys().cloned());
-        let rest = Section::new(self.key.clone(), rest).beside(others);
-        (Section::new(self.key, taken), rest)
+        let rest = Section::new(self.key.clone(), rest).beside(others).pinned(self.pins.clone());
+        (Section::new(self.key, taken).pinned(self.pins), rest)
     }
 
     /// Take the string `name` out; a problem when it is missing or something else.

@@ -2,7 +2,8 @@
 //! and what a failure means.
 //!
 //! Guarantees: TLS 1.2 or later; no setting turns verification off; a certificate is accepted
-//! because its chain and name are good, or because it is exactly one that somebody named (a pin);
+//! because its chain and name are good, or because it is exactly one that somebody named (a pin, in the
+//! configuration or by hand for a while);
 //! every failure comes back as a [`Fault`] that says what is wrong and what to do. It opens no
 //! connection.
 
@@ -16,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -63,11 +64,14 @@ pub struct Trust {
 impl Trust {
     /// The first key whose meaning would be lost without TLS.
     pub fn needs_tls(&self) -> Option<&'static str> {
-        match (self.pins.is_empty(), &self.client_cert_file) {
-            (false, _) => Some("pins"),
-            (true, Some(_)) => Some("client_cert_file"),
-            (true, None) => None,
-        }
+        let set = [
+            ("ca_file", self.ca_file.is_some()),
+            ("ca_only", self.ca_only),
+            ("pins", !self.pins.is_empty()),
+            ("client_cert_file", self.client_cert_file.is_some()),
+            ("client_key_file", self.client_key_file.is_some()),
+        ];
+        set.into_iter().find_map(|(name, set)| set.then_some(name))
     }
 
     fn contradiction(&self, section: &Section) -> Option<Problem> {
@@ -132,12 +136,16 @@ impl Tls {
                 return Err(verifier.err().into_iter().chain(identity.err()).collect());
             }
         };
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| vec![Problem::new(section.key.clone(), error.to_string())])?
             .dangerous() // rustls' word for any verifier but its own; ours only ever adds refusals and pins
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(identity.clone());
+        if !section.pins().pins().is_empty() {
+            // A resumed session is not judged again, and would outlive the pin.
+            config.resumption = Resumption::disabled();
+        }
         Ok(Self {
             config: Arc::new(config),
             identity,
@@ -193,7 +201,7 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Verifier, Problem> {
     if !trust.pins.is_empty() {
-        return Ok(Verifier::of_pins(trust.pins.clone(), provider));
+        return Ok(Verifier::of_pins(trust.pins.clone(), section.pins().clone(), provider));
     }
     let roots = roots(section, trust)?;
     let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
@@ -203,7 +211,7 @@ fn verifier(
                 "install the system's CA certificates (package ca-certificates) or set ca_file",
             )
         })?;
-    Ok(Verifier::of_chains(chain, provider))
+    Ok(Verifier::of_chains(chain, section.pins().clone(), provider))
 }
 
 /// The authorities: the system's and those of `ca_file`.

@@ -32,6 +32,10 @@ impl Tls {
                 "it does not speak TLS on this port; check {section}.{}: the port, or a form without TLS",
                 self.address
             ),
+            // Of the certificate itself it would be a refusal: this is the handshake's.
+            Error::InvalidCertificate(CertificateError::BadSignature) => {
+                "it cannot prove that it has the key of its certificate; whoever runs it must mend that, unless somebody stands in between".into()
+            }
             Error::InvalidCertificate(why) => match Refusal::of(error) {
                 Some(refusal) => self.refused(refusal, Timestamp::now()),
                 None => format!("its certificate is not accepted ({why})"),

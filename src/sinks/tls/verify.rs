@@ -1,7 +1,8 @@
 //! The judgement of a destination's certificate.
 //!
 //! Guarantees: without pins, rustls' own rules for chain, name and dates; with pins, exactly the
-//! pinned certificates or keys and nothing else. In both cases the destination proves in every
+//! pinned certificates or keys and nothing else; and beside either, as long as it holds, a certificate
+//! that somebody pinned by hand. In all cases the destination proves in every
 //! handshake that it has the certificate's private key. A refusal carries the certificate's facts.
 
 use std::fmt;
@@ -14,7 +15,9 @@ use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error as Tls, OtherError, SignatureScheme};
 
+use crate::core::Timestamp;
 use crate::core::certificate::{Certificate, Fingerprint};
+use crate::core::config::{Served, SinkPins};
 
 /// Why a certificate was refused, with what it says.
 #[derive(Debug)]
@@ -67,6 +70,7 @@ impl Refusal {
 #[derive(Debug)]
 pub struct Verifier {
     rules: Rules,
+    by_hand: Arc<SinkPins>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -77,15 +81,24 @@ enum Rules {
 }
 
 impl Verifier {
-    /// Accepts what `chain` accepts.
-    pub fn of_chains(chain: Arc<WebPkiServerVerifier>, provider: &CryptoProvider) -> Self {
+    /// Accepts what `chain` accepts, and what was pinned `by_hand`.
+    pub fn of_chains(
+        chain: Arc<WebPkiServerVerifier>,
+        by_hand: Arc<SinkPins>,
+        provider: &CryptoProvider,
+    ) -> Self {
         let algorithms = provider.signature_verification_algorithms;
-        Self { rules: Rules::Usual(chain), algorithms }
+        Self { rules: Rules::Usual(chain), by_hand, algorithms }
     }
 
-    /// Accepts exactly `pins`.
-    pub fn of_pins(pins: Vec<Fingerprint>, provider: &CryptoProvider) -> Self {
-        Self { rules: Rules::Pins(pins), algorithms: provider.signature_verification_algorithms }
+    /// Accepts exactly `pins`, and what was pinned `by_hand`.
+    pub fn of_pins(
+        pins: Vec<Fingerprint>,
+        by_hand: Arc<SinkPins>,
+        provider: &CryptoProvider,
+    ) -> Self {
+        let algorithms = provider.signature_verification_algorithms;
+        Self { rules: Rules::Pins(pins), by_hand, algorithms }
     }
 }
 
@@ -100,13 +113,11 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Tls> {
         let (fingerprint, certificate) =
             (Fingerprint::of(end_entity), Certificate::read(end_entity));
-        let rule = match &self.rules {
+        let broken = match &self.rules {
             Rules::Pins(pins) => {
                 let key = certificate.as_ref().map(|certificate| certificate.key);
-                if pins.iter().any(|pin| *pin == fingerprint || Some(*pin) == key) {
-                    return Ok(ServerCertVerified::assertion());
-                }
-                Rule::Pins
+                let pinned = pins.iter().any(|pin| *pin == fingerprint || Some(*pin) == key);
+                (!pinned).then_some(Rule::Pins)
             }
             Rules::Usual(chain) => {
                 match chain.verify_server_cert(
@@ -116,14 +127,22 @@ impl ServerCertVerifier for Verifier {
                     ocsp_response,
                     now,
                 ) {
-                    Err(Tls::InvalidCertificate(why)) => Rule::Usual(why),
-                    other => return other,
+                    Ok(_) => None,
+                    Err(Tls::InvalidCertificate(why)) => Some(Rule::Usual(why)),
+                    Err(other) => return Err(other),
                 }
             }
         };
-        let (name, alone) = (server_name.to_str().into_owned(), intermediates.is_empty());
-        let refusal = Refusal { rule, certificate, fingerprint, name, alone };
-        Err(CertificateError::Other(OtherError(Arc::new(refusal))).into())
+        let good = broken.is_none();
+        self.by_hand.saw(Served { fingerprint, certificate: certificate.clone(), good });
+        match broken {
+            Some(rule) if !self.by_hand.accept(fingerprint, time(now)) => {
+                let (name, alone) = (server_name.to_str().into_owned(), intermediates.is_empty());
+                let refusal = Refusal { rule, certificate, fingerprint, name, alone };
+                Err(CertificateError::Other(OtherError(Arc::new(refusal))).into())
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -147,4 +166,10 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// A time that cannot be told is after every pin's end.
+fn time(now: UnixTime) -> Timestamp {
+    let second = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
 }
