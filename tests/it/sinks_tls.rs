@@ -23,6 +23,7 @@ fn kinds() -> impl Iterator<Item = &'static Kind> {
 fn sample(kind: &Kind, port: u16, dir: &TempDir, trust: &str) -> String {
     let dir = dir.path().display().to_string();
     let sample = kind.sample_with(&format!("https://localhost:{port}"), &dir);
+    let sample = sample.replace("tcp://", "tls://");
     let line = format!("type = \"{}\"\n", kind.name);
     assert!(sample.contains(&line), "{sample}");
     sample.replacen(&line, &format!("{line}{trust}\n"), 1)
@@ -208,7 +209,7 @@ async fn nobody_and_a_reset_are_down() {
     server.abort();
     let _ = server.await;
     for kind in kinds() {
-        refused(send(&sink(kind, port, &folder(), ""), &["{}"]).await, Cause::Down, &["connect"]);
+        refused(send(&sink(kind, port, &folder(), ""), &["{}"]).await, Cause::Down, &["refused"]);
     }
 }
 
