@@ -92,12 +92,10 @@ fn read<T: DeserializeOwned + JsonSchema>(
     let mut problems = Problems::new();
     let whole = section.read::<T>();
     let rest = whole.as_ref().err().cloned().unwrap_or_default();
-    for found in parts.iter().map(|part| part(section)).chain([rest]) {
-        for problem in found {
-            if problems.iter().all(|known| known.message != problem.message) {
-                problems.push(problem);
-            }
-        }
+    for mut found in parts.iter().map(|part| part(section)).chain([rest]) {
+        // What an inner part has told comes again from those around it, without its key.
+        found.retain(|again| problems.iter().all(|known| known.message != again.message));
+        problems.append(&mut found);
     }
     whole.map_err(|_| problems)
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use siemgate::{app, sinks};
 use tempfile::TempDir;
 
+use super::certificates::Leaf;
 use super::gateway::{Printed, siemgate};
 
 /// What every mistake is made beside, so that each file holds nothing but its mistake.
@@ -82,7 +83,20 @@ fn laid_out(case: &Path) -> (TempDir, String) {
         fs::write(dir.path().join(name), text).unwrap();
         mode(&dir.path().join(name), 0o600);
     }
+    if all.contains("_key_file") || all.contains("_cert_file") {
+        certificates(dir.path());
+    }
     (dir, environment)
+}
+
+/// A client's certificate and key, a key of another, and one that needs a passphrase.
+fn certificates(dir: &Path) {
+    Leaf::self_signed("client").write(dir, "client");
+    Leaf::self_signed("other").write(dir, "other");
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    fs::write(dir.join("encrypted.key"), encrypted).unwrap();
+    mode(&dir.join("encrypted.key"), 0o600);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod door;
 mod keys;
 mod layers;
 mod pins;
+mod private;
 mod problem;
 mod rows;
 mod safety;

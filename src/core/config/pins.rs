@@ -5,15 +5,16 @@
 //! write, or that cannot be read, means that nothing is pinned. It judges no certificate: the sink's
 //! TLS asks here.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::private;
 use super::problem::Problem;
 use super::settings::LogSettings;
 use crate::core::Timestamp;
@@ -128,29 +129,15 @@ impl Pins {
     }
 
     fn write(&self) -> io::Result<()> {
-        let folder = folder(&self.path);
-        std::fs::create_dir_all(folder)?;
-        let new = self.path.with_extension("json.new");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        // Also where one was left over.
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        let facts = std::fs::metadata(folder)?;
-        if rustix::process::geteuid().is_root() {
-            // The gateway runs as the folder's owner, and must be able to read it.
-            chown(&new, Some(facts.uid()), Some(facts.gid()))?;
-        }
-        file.write_all(&serde_json::to_vec_pretty(&self.list)?)?;
-        file.sync_all()?;
-        std::fs::rename(&new, &self.path)?;
-        File::open(folder)?.sync_all()
+        private::make(private::above(&self.path))?;
+        private::replace(&self.path, &serde_json::to_vec_pretty(&self.list)?)
     }
 }
 
 fn list(path: &Path, file: File) -> Result<Vec<Pin>, Problem> {
     let told = |error: io::Error| unusable(path, &error.to_string());
     let facts = file.metadata().map_err(told)?;
-    let folder = std::fs::metadata(folder(path)).map_err(told)?;
+    let folder = std::fs::metadata(private::above(path)).map_err(told)?;
     let runner = rustix::process::geteuid().as_raw();
     // Whoever owns the folder can replace the file anyway.
     if ![0, runner, folder.uid()].contains(&facts.uid()) || facts.mode() & 0o022 != 0 {
@@ -159,10 +146,6 @@ fn list(path: &Path, file: File) -> Result<Vec<Pin>, Problem> {
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text).map_err(told)?;
     serde_json::from_str(&text).map_err(|error| unusable(path, &error.to_string()))
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn unusable(path: &Path, why: &str) -> Problem {
@@ -219,6 +202,8 @@ impl SinkPins {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     fn log(dir: &Path) -> LogSettings {
         serde_json::from_value(serde_json::json!({ "dir": dir.join("log") })).unwrap()

@@ -1,14 +1,13 @@
 //! Writing a secret's file: for `siemgate secret set`.
 //!
-//! Guarantees: the file appears whole or not at all, for its owner only (0600, in a folder made
-//! with 0700), and belongs to whom its folder belongs, so that root can write it for the gateway's
-//! user. The value goes nowhere else. Reading secrets is for `secret.rs`.
+//! Guarantees: the file is private (see `private.rs`), in a folder that others may not write; the
+//! value goes nowhere else. Reading secrets is for `secret.rs`.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Error, ErrorKind, Result, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::io::{Error, ErrorKind, Result};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::private;
 use super::secret::MAX_BYTES;
 
 /// Longest name of a secret.
@@ -17,7 +16,7 @@ const NAME: usize = 64;
 /// Write `value` as the secret `name` in `folder`, which is made if it is missing; returns the file.
 pub fn store(folder: &Path, name: &str, value: &str) -> Result<PathBuf> {
     check(name, value)?;
-    make(folder)?;
+    private::make(folder)?;
     let facts = std::fs::metadata(folder)?;
     if facts.mode() & 0o022 != 0 {
         let told = format!(
@@ -26,17 +25,9 @@ pub fn store(folder: &Path, name: &str, value: &str) -> Result<PathBuf> {
         );
         return Err(Error::new(ErrorKind::PermissionDenied, told));
     }
-    let (file, new) = (folder.join(name), folder.join(format!(".{name}.new")));
-    // A leftover of a run that was killed; `create_new` below follows no link.
-    let _ = std::fs::remove_file(&new);
-    let written = write(&new, value)
-        .and_then(|()| same_owner(&new, facts.uid(), facts.gid()))
-        .and_then(|()| std::fs::rename(&new, &file));
-    if let Err(error) = written {
-        let _ = std::fs::remove_file(&new);
-        return Err(error);
-    }
-    File::open(folder)?.sync_all()?;
+    let file = folder.join(name);
+    let line = format!("{}\n", value.trim_end_matches(['\r', '\n']));
+    private::replace(&file, line.as_bytes())?;
     Ok(file)
 }
 
@@ -66,31 +57,6 @@ fn check(name: &str, value: &str) -> Result<()> {
         _ => return Ok(()),
     };
     Err(Error::new(ErrorKind::InvalidInput, wrong))
-}
-
-fn make(folder: &Path) -> Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let facts = std::fs::metadata(parent.unwrap_or(Path::new(".")))?;
-    same_owner(folder, facts.uid(), facts.gid())
-}
-
-/// Only root gives files away.
-fn same_owner(path: &Path, user: u32, group: u32) -> Result<()> {
-    match rustix::process::geteuid().is_root() {
-        true => chown(path, Some(user), Some(group)),
-        false => Ok(()),
-    }
-}
-
-fn write(path: &Path, value: &str) -> Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(value.trim_end_matches(['\r', '\n']).as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()
 }
 
 #[cfg(test)]
