@@ -65,10 +65,8 @@ fn show_and_add(config: &Path, arguments: &PinArguments) -> Result<(), Exit> {
     let (served, refused) = look(sink)?;
     show(&served, name, refused.as_deref());
     let Some(time) = time else { return Ok(()) };
-    let since = Timestamp::now();
-    // To whole seconds: it is read and told by people.
-    let until = since.checked_add(time).map_err(failed)?.as_second();
-    let until = Timestamp::from_second(until).map_err(failed)?;
+    let since = now();
+    let until = since.checked_add(time).map_err(failed)?;
     if !arguments.yes
         && !agreed(&format!("Accept exactly this certificate for {name} until {until}?"))
     {
@@ -96,7 +94,7 @@ fn show_and_add(config: &Path, arguments: &PinArguments) -> Result<(), Exit> {
 fn remove(config: &Path, name: &str) -> Result<(), Exit> {
     let plan = plan(config)?;
     let mut pins = pins(&plan)?;
-    match pins.end(name, &person(), Timestamp::now()) {
+    match pins.end(name, &person(), now()) {
         Ok(0) => {
             Err(failed(format!("{name} has no pin that holds; `siemgate sinks pins` lists all")))
         }
@@ -121,7 +119,7 @@ pub(super) fn list(config: &Path, arguments: &ListArguments) -> Exit {
         println!("{:#}", serde_json::json!(pins.iter().collect::<Vec<_>>()));
         return Exit::Ok;
     }
-    let now = Timestamp::now();
+    let now = now();
     for pin in pins.iter() {
         let Pin { sink, fingerprint, subject, by, since, until, ended_by } = pin;
         let standing = match (pin.holds(now), ended_by) {
@@ -182,7 +180,7 @@ fn show(served: &Served, name: &str, refused: Option<&str>) {
                 "  names        {}",
                 if names.is_empty() { "none".into() } else { names.join(", ") }
             );
-            println!("  valid        {from} to {until} (now {})", Timestamp::now());
+            println!("  valid        {from} to {until} (now {})", now());
             println!("  fingerprint  {}", served.fingerprint);
             println!("  public key   {key}");
         }
@@ -216,6 +214,12 @@ fn take_effect(config: &Path, name: &str) -> Result<(), Exit> {
     Err(failed(format!(
         "the running gateway read its configuration and found nothing new for {name}; is it run in another folder? `log.dir`, beside which pins are kept, is relative to that"
     )))
+}
+
+/// The time, to whole seconds: it is read and told by people.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// Who runs this: who logged in, also behind sudo.

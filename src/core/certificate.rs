@@ -348,6 +348,16 @@ mod tests {
     }
 
     #[test]
+    fn a_namesake_of_its_authority_is_not_self_signed() {
+        let params = || CertificateParams::new(Vec::new()).unwrap();
+        let (own, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let issuer = rcgen::Issuer::new(params(), own);
+        let read = Certificate::read(params().signed_by(&key, &issuer).unwrap().der()).unwrap();
+        assert_eq!(read.subject, read.issuer);
+        assert!(!read.self_signed);
+    }
+
+    #[test]
     fn fingerprints_are_read_as_they_are_pasted() {
         let print = Fingerprint::of(b"x");
         let text = print.to_string();

@@ -183,7 +183,7 @@ async fn a_rotated_client_certificate_is_shown_after_a_reload() {
     until_told(&gateway, "refuses the client certificate of sinks.siem.client_cert_file").await;
     clients.leaf("gateway").write(dir.path(), "client");
     let reloaded = gateway.cli(&["reload"]).await;
-    assert!(reloaded.out.contains("\"changed\": [\n    \"siem\"\n  ]"), "{reloaded:?}");
+    assert!(reloaded.out.contains("changed: siem"), "{reloaded:?}");
     gateway.until_settled("siem", "delivered", 1).await;
     assert!(server.received().contains("e-1"));
     // A key that everybody may read is told of, like any secret.

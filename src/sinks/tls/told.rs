@@ -193,8 +193,9 @@ impl Tls {
         }
         let name = self.section.rsplit('.').next().unwrap_or_default();
         format!(
-            "its certificate expired {}; whoever runs it must renew it (it is {now} by this machine's clock: is that right?). `siemgate sinks pin {name} --until 4h` accepts it in the meantime",
-            ago(*until, now)
+            "its certificate expired {}; whoever runs it must renew it (this machine's clock says {}: is that right?). `siemgate sinks pin {name} --until 4h` accepts it in the meantime",
+            ago(*until, now),
+            now.strftime("%F %R")
         )
     }
 }
