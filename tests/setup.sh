@@ -1,15 +1,33 @@
 #!/usr/bin/env bash
 # Installs what the tests start by themselves: promtool and a real Alertmanager, from Debian's or
-# Ubuntu's packages. Does nothing when they are there. Their services are neither started nor
-# enabled. Without root or sudo it says what is missing; the tests then say what they skip, or
+# Ubuntu's packages, and Python's modules into target/python. Does nothing when they are there. Their
+# services are neither started nor enabled. Without root or sudo it says what is missing; the tests then say what they skip, or
 # fail when CI is set.
 set -euo pipefail
 
 declare -A package=([promtool]=prometheus [prometheus-alertmanager]=prometheus-alertmanager)
+# Module and version of what is imported.
+modules=(standardwebhooks==1.0.0)
+
+# Python's modules, into a folder of this checkout.
+install_modules() {
+    local venv wanted
+    venv=$(cd "$(dirname "$0")/.." && pwd)/target/python
+    wanted="${modules[*]}"
+    [[ $(cat "$venv/.installed" 2>/dev/null) != "$wanted" ]] || return 0
+    if ! { python3 -m venv "$venv" && "$venv/bin/pip" -q install "${modules[@]}"; }; then
+        echo "tests/setup.sh: not installed for Python: $wanted" >&2
+        return 0
+    fi
+    printf '%s' "$wanted" >"$venv/.installed"
+}
+trap install_modules EXIT
+
 missing=()
 for program in "${!package[@]}"; do
     command -v "$program" >/dev/null || missing+=("${package[$program]}")
 done
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 ((${#missing[@]} > 0)) || exit 0
 
 as_root=()
@@ -24,7 +42,7 @@ fi
 # Debian's way to keep packages from starting their services. One that is there already stays.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
-    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+    trap '"${as_root[@]}" rm -f "$policy"; install_modules' EXIT
     printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
     "${as_root[@]}" chmod 755 "$policy"
 fi

@@ -142,14 +142,15 @@ fn part(name: &str, value: &Value, shape: &Value, root: &Value) -> Value {
     }
 }
 
-/// A reference to a secret is no secret; anything else in its place may be one.
+/// A reference to a secret is no secret, nor is a list of them; anything else may be one.
 fn reference(value: &Value) -> Value {
     let is_one = |table: &Map<String, Value>| {
         let known = |name: &String| matches!(name.as_str(), "env" | "file" | "credential");
         table.len() == 1 && table.iter().all(|(name, value)| known(name) && value.is_string())
     };
-    match value.as_object() {
-        Some(table) if is_one(table) => value.clone(),
+    match value {
+        Value::Object(table) if is_one(table) => value.clone(),
+        Value::Array(secrets) => secrets.iter().map(reference).collect(),
         _ => MASK.into(),
     }
 }

@@ -145,6 +145,7 @@ impl Gateway {
             heard,
             quarantine: stores.quarantine.clone(),
             budget: Budget::new(server.bodies_in_flight.0),
+            slowdown: std::sync::Mutex::default(),
             settings: ArcSwap::from_pointee(server.clone()),
             spill: spill(workers.clone(), engine.clone()),
         });

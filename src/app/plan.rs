@@ -347,7 +347,7 @@ fn source_of(
         ]);
     }
     let path = door.path.clone();
-    let door = Arc::new(Door::new(name.clone(), door, kind.dedupe));
+    let door = Arc::new(Door::new(&key, name.clone(), door, kind.dedupe)?);
     Ok((SourcePlan { name, kind, door, decoder }, path))
 }
 

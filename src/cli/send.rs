@@ -24,6 +24,9 @@ const SAMPLES: [(&str, &str, &str, u32); 4] = [
     ("restored", "CRITICAL", "ACCESS_RESTORED", 3),
 ];
 
+const CANNOT_PROVE: &str =
+    "this command has none of what the source's `auth` asks for; add a way with a secret";
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Which sample: critical, major, warning or restored.
@@ -121,11 +124,14 @@ async fn post(plan: &Plan, arguments: &Arguments, event: &Value) -> Result<Value
         plan.server.listen.as_slice().first().ok_or_else(|| failed("server.listen is empty"))?;
     let wait = arguments.wait.map(|wait| format!("?wait={wait}")).unwrap_or_default();
     let url = format!("http://{address}/webhook/{}{wait}", source.name);
-    let mut request =
-        client()?.post(&url).header("Content-Type", "application/json").body(event.to_string());
-    if let Some((header, token)) = source.door.token() {
-        request = request.header(header, token);
+    let body = event.to_string();
+    let mut request = client()?.post(&url).header("Content-Type", "application/json");
+    let id = EventId::fresh().to_string();
+    let credentials = source.door.ways.credentials(body.as_bytes(), &id, Timestamp::now());
+    for (header, value) in credentials.ok_or_else(|| failed(CANNOT_PROVE))? {
+        request = request.header(header, value);
     }
+    let request = request.body(body);
     let timeout =
         arguments.wait.map_or(Duration::from_secs(30), |wait| wait.0 + Duration::from_secs(10));
     let response = request.timeout(timeout).send().await;

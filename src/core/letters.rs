@@ -47,7 +47,7 @@ pub struct DeadNote {
 pub struct QuarantineNote {
     /// The configured source it was sent to.
     pub source: Arc<str>,
-    /// `malformed`, `too_large`, `too_many`, or `handshake`.
+    /// `malformed`, `too_large`, `too_many`, `timestamp`, or `handshake`.
     pub reason: Arc<str>,
     /// What was wrong, as the sender was told.
     pub detail: String,

@@ -314,7 +314,8 @@ async fn read_body(
     let (ingress, settings) = (&admin.ingress, admin.ingress.settings.load_full());
     let limit = usize::try_from(settings.body_limit.0).unwrap_or(usize::MAX);
     let timeout = settings.body_timeout.0;
-    let read = body::read(request, payload.into_inner(), limit, timeout, &ingress.budget).await;
+    let read =
+        body::read(request, &mut payload.into_inner(), limit, timeout, &ingress.budget).await;
     read.map_err(|error| match error {
         BodyError::TooLarge { .. } => {
             told(413, format!("the body is larger than {}", settings.body_limit))

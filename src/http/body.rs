@@ -5,14 +5,17 @@
 //! drained, because a handler that leaves bytes unread makes the server close the connection. It
 //! does not look at what it reads.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::dev::{Decompress, Payload};
+use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use actix_web::web::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Most bytes that a refused sender may still send before the connection is closed.
@@ -65,15 +68,28 @@ pub enum BodyError {
 }
 
 /// Read the body of `request`, at most `limit` bytes after decoding.
-pub async fn read(
+pub async fn read<S: Wire>(
     request: &HttpRequest,
-    payload: Payload,
+    payload: &mut S,
     limit: usize,
     timeout: Duration,
     budget: &Budget,
 ) -> Result<Body, BodyError> {
-    if let Some(coding) = unsupported(request) {
+    let reading = start(request, payload, limit, budget);
+    let read = tokio::time::timeout(timeout, reading).await.unwrap_or(Err(BodyError::Late));
+    if matches!(read, Err(BodyError::Broken(_) | BodyError::Busy)) {
         drain(payload).await;
+    }
+    read
+}
+
+async fn start<S: Wire>(
+    request: &HttpRequest,
+    payload: &mut S,
+    limit: usize,
+    budget: &Budget,
+) -> Result<Body, BodyError> {
+    if let Some(coding) = unsupported(request) {
         return Err(BodyError::Broken(format!(
             "Content-Encoding `{coding}` is not supported; use gzip or none"
         )));
@@ -81,17 +97,12 @@ pub async fn read(
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let share = budget.take(announced.unwrap_or(UNIT).min(limit)).await;
-    let Some(share) = share else {
-        drain(payload).await;
-        return Err(BodyError::Busy);
-    };
-    let reading = collect(request, payload, limit, share, budget);
-    tokio::time::timeout(timeout, reading).await.unwrap_or(Err(BodyError::Late))
+    collect(request, payload, limit, share.ok_or(BodyError::Busy)?, budget).await
 }
 
-async fn collect(
+async fn collect<S: Wire>(
     request: &HttpRequest,
-    payload: Payload,
+    payload: &mut S,
     limit: usize,
     mut share: OwnedSemaphorePermit,
     budget: &Budget,
@@ -109,11 +120,7 @@ async fn collect(
         }
         if body.len() + chunk.len() > share.num_permits() * UNIT {
             let more = budget.take(chunk.len().max(UNIT)).await;
-            let Some(more) = more else {
-                drain_decoded(stream).await;
-                return Err(BodyError::Busy);
-            };
-            share.merge(more);
+            share.merge(more.ok_or(BodyError::Busy)?);
         }
         body.extend_from_slice(&chunk);
     }
@@ -131,14 +138,7 @@ fn unsupported(request: &HttpRequest) -> Option<String> {
 }
 
 /// Read and forget what a refused sender still sends, up to a limit and for a while.
-pub async fn drain(payload: Payload) {
-    drain_decoded(payload).await;
-}
-
-async fn drain_decoded<S, E>(mut stream: S)
-where
-    S: futures_util::Stream<Item = Result<Bytes, E>> + Unpin,
-{
+pub async fn drain<S: Wire>(stream: &mut S) {
     let reading = async {
         let mut left = DRAIN;
         while let Some(Ok(chunk)) = stream.next().await {
@@ -149,4 +149,34 @@ where
         }
     };
     let _ = tokio::time::timeout(Duration::from_secs(30), reading).await;
+}
+
+/// A body on its way in, as it was sent.
+pub trait Wire: Stream<Item = Result<Bytes, PayloadError>> + Unpin {}
+
+impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Wire for S {}
+
+/// A body on its way in that shows every byte to somebody else, too.
+pub struct Watched<F> {
+    payload: Payload,
+    shown: F,
+}
+
+impl<F: FnMut(&[u8])> Watched<F> {
+    /// Show the bytes of `payload`, still compressed, to `shown`.
+    pub fn new(payload: Payload, shown: F) -> Self {
+        Self { payload, shown }
+    }
+}
+
+impl<F: FnMut(&[u8]) + Unpin> Stream for Watched<F> {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = Pin::new(&mut self.payload).poll_next(task);
+        if let Poll::Ready(Some(Ok(bytes))) = &next {
+            (self.shown)(bytes);
+        }
+        next
+    }
 }

@@ -1,19 +1,16 @@
 //! Who may post where: the doors of the configured sources.
 //!
-//! Guarantees: the sender's address is always checked, and a token when the source asks for one,
-//! in constant time; `/webhook/NAME` always leads to source NAME. It reads no body.
+//! Guarantees: the sender's address is always checked, and one of the ways of `auth` when the
+//! source has any; `/webhook/NAME` always leads to source NAME. It reads no body.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::HeaderMap;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
-
+use super::auth::Ways;
 use super::sender;
-use crate::core::config::{Handshake, SourceDoor};
+use crate::core::config::{Handshake, Problems, SourceDoor};
 
 /// Where webhooks arrive unless a source has a path of its own.
 pub const WEBHOOK: &str = "/webhook";
@@ -24,27 +21,21 @@ pub struct Door {
     pub source: Arc<str>,
     /// Answer repeated bodies as duplicates.
     pub dedupe: bool,
+    /// How senders prove who they are.
+    pub ways: Ways,
     settings: SourceDoor,
 }
 
-/// Why a sender is not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// Its address is not in `allow`.
-    Sender,
-    /// No valid token.
-    Token,
-}
-
 impl Door {
-    /// The door of `source`.
-    pub fn new(source: Arc<str>, settings: SourceDoor, dedupe: bool) -> Self {
-        Self { source, dedupe: settings.dedupe.unwrap_or(dedupe), settings }
-    }
-
-    /// The header and token that let a sender in, for our own test events.
-    pub fn token(&self) -> Option<(&str, &str)> {
-        self.settings.auth.first().map(|way| (way.header.as_str(), way.secret.expose()))
+    /// The door of `source`, whose section is `key`.
+    pub fn new(
+        key: &str,
+        source: Arc<str>,
+        mut settings: SourceDoor,
+        dedupe: bool,
+    ) -> Result<Self, Problems> {
+        let ways = Ways::new(&format!("{key}.auth"), std::mem::take(&mut settings.auth))?;
+        Ok(Self { source, dedupe: settings.dedupe.unwrap_or(dedupe), ways, settings })
     }
 
     /// The greetings that are answered here.
@@ -57,25 +48,10 @@ impl Door {
         self.settings.expect_every.map(|every| every.0)
     }
 
-    /// May this sender post?
-    pub fn admits(&self, sender: Option<IpAddr>, headers: &HeaderMap) -> Result<(), Closed> {
-        if !sender.is_some_and(|ip| sender::within(&self.settings.allow, ip)) {
-            return Err(Closed::Sender);
-        }
-        if self.settings.auth.is_empty() {
-            return Ok(());
-        }
-        let valid = self.settings.auth.iter().fold(false, |valid, way| {
-            let given = headers.get(&way.header).map(|value| value.as_bytes());
-            valid | given.is_some_and(|given| same(given, way.secret.expose().as_bytes()))
-        });
-        if valid { Ok(()) } else { Err(Closed::Token) }
+    /// Whether a sender at this address may post at all.
+    pub fn allows(&self, sender: Option<IpAddr>) -> bool {
+        sender.is_some_and(|ip| sender::within(&self.settings.allow, ip))
     }
-}
-
-/// Equal, in a time that depends on neither content nor common prefix.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    Sha256::digest(a).ct_eq(&Sha256::digest(b)).into()
 }
 
 /// All doors, by path.

@@ -5,19 +5,20 @@
 //! steps are in `accept`, in order. It does not deliver: the workers read the log.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
-use actix_web::http::header::{ALLOW, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use arc_swap::ArcSwap;
 
-use super::body::{self, BodyError, Budget};
+use super::auth::Slowdown;
+use super::body::{self, Body, BodyError, Budget};
 use super::deliveries;
-use super::door::{Closed, Door, Doors};
+use super::door::{Door, Doors};
 use super::handshake::{self, Greeting};
 use super::sender;
 use super::split::{self, Malformed};
@@ -51,6 +52,8 @@ pub struct Ingress {
     pub quarantine: Arc<Letters<QuarantineNote>>,
     /// Bodies in memory.
     pub budget: Budget,
+    /// Who failed to authenticate lately.
+    pub slowdown: Mutex<Slowdown>,
     /// Limits.
     pub settings: ArcSwap<ServerSettings>,
     /// The way out when the log cannot take an event.
@@ -64,15 +67,36 @@ pub struct Refused {
     reason: &'static str,
     error: String,
     retry_after: Option<u32>,
+    challenge: Option<&'static str>,
+    close: bool,
 }
 
 impl Refused {
     pub(super) fn new(status: u16, reason: &'static str, error: impl Into<String>) -> Self {
-        Self { status, reason, error: error.into(), retry_after: None }
+        Self {
+            status,
+            reason,
+            error: error.into(),
+            retry_after: None,
+            challenge: None,
+            close: false,
+        }
     }
 
     pub(super) fn later(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// How the sender may authenticate, for those that wait to be asked.
+    pub(super) fn challenge(mut self, challenge: Option<&'static str>) -> Self {
+        self.challenge = challenge;
+        self
+    }
+
+    /// The connection ends with the answer.
+    pub(super) fn closing(mut self) -> Self {
+        self.close = true;
         self
     }
 
@@ -81,6 +105,12 @@ impl Refused {
         let mut response = HttpResponseBuilder::new(status);
         if let Some(seconds) = self.retry_after {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        if let Some(challenge) = self.challenge {
+            response.insert_header((WWW_AUTHENTICATE, challenge));
+        }
+        if self.close {
+            response.force_close();
         }
         response.json(serde_json::json!({ "error": self.error, "reason": self.reason }))
     }
@@ -93,16 +123,16 @@ pub async fn webhook(
     ingress: web::Data<Ingress>,
 ) -> HttpResponse {
     let started = Instant::now();
-    let payload = payload.into_inner();
+    let mut payload = payload.into_inner();
     let doors = ingress.doors.load_full();
     let Some(door) = doors.at(request.path()) else {
-        body::drain(payload).await;
+        body::drain(&mut payload).await;
         ingress.engine.metrics.refused(NOWHERE, "unknown_source");
         let hint = format!("nothing listens here; webhooks go to {}", doors.paths().join(", "));
         return Refused::new(404, "unknown_source", hint).response();
     };
     if request.method() != Method::POST {
-        body::drain(payload).await;
+        body::drain(&mut payload).await;
         let hint = serde_json::json!({ "error": "webhooks arrive by POST", "reason": "method" });
         return HttpResponse::MethodNotAllowed().insert_header((ALLOW, "POST")).json(hint);
     }
@@ -127,39 +157,16 @@ async fn accept(
     payload: Payload,
 ) -> Result<HttpResponse, Refused> {
     let sender = sender::of(request, &ingress.settings.load().trusted_proxies);
-    if let Err(closed) = door.admits(sender, request.headers()) {
-        body::drain(payload).await;
-        return Err(not_admitted(closed, sender));
-    }
-    let body = ingress.body(door, request, payload, sender).await?;
+    let admitted = ingress.admit(door, request, payload, sender).await?;
+    let body = ingress.body(door, admitted.read, sender).await?;
     if let Some(greeting) = handshake::recognise(door.handshakes(), request.headers(), &body.bytes)
     {
         return ingress.greet(door, greeting, body.bytes.clone(), sender).await;
     }
     let wait = Wait::asked(request.query_string());
-    let key = header_key(request);
+    let key = admitted.key.or_else(|| header_key(request));
     let accepted = ingress.store(door, body.bytes.clone(), key, wait, sender).await?;
     Ok(HttpResponse::Ok().json(accepted))
-}
-
-fn not_admitted(closed: Closed, sender: Option<IpAddr>) -> Refused {
-    match (closed, sender) {
-        (Closed::Sender, Some(ip)) => Refused::new(
-            403,
-            "sender",
-            format!("{ip} may not post here; add it to this source's `allow`"),
-        ),
-        (Closed::Sender, None) => Refused::new(
-            403,
-            "sender",
-            "a trusted proxy names no address in X-Forwarded-For, so the sender is unknown",
-        ),
-        (Closed::Token, _) => Refused::new(
-            401,
-            "token",
-            "the token is missing or wrong; send it in the configured header",
-        ),
-    }
 }
 
 /// The sender's own idempotency key.
@@ -189,22 +196,19 @@ impl Wait {
 }
 
 impl Ingress {
+    /// The body that was read; one that is too large goes to the quarantine.
     async fn body(
         &self,
         door: &Door,
-        request: &HttpRequest,
-        payload: Payload,
+        read: Result<Body, BodyError>,
         sender: Option<IpAddr>,
-    ) -> Result<body::Body, Refused> {
-        let settings = self.settings.load();
-        let limit = usize::try_from(settings.body_limit.0).unwrap_or(usize::MAX);
-        let timeout = settings.body_timeout.0;
-        match body::read(request, payload, limit, timeout, &self.budget).await {
+    ) -> Result<Body, Refused> {
+        match read {
             Ok(body) => Ok(body),
             Err(BodyError::TooLarge { kept, truncated }) => {
                 let error = format!(
                     "the body is larger than {}; send less at once or raise server.body_limit",
-                    settings.body_limit
+                    self.settings.load().body_limit
                 );
                 let refused = Refused::new(413, "too_large", error);
                 Err(self.quarantined(door, kept, truncated, sender, refused).await)
@@ -239,7 +243,7 @@ impl Ingress {
         }
     }
 
-    async fn quarantined(
+    pub(super) async fn quarantined(
         &self,
         door: &Door,
         body: Bytes,

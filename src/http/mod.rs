@@ -5,7 +5,10 @@
 //! or sink is known by name.
 
 pub mod admin;
+mod admit;
+mod auth;
 pub mod body;
+mod clock;
 mod deliveries;
 pub mod door;
 mod events;

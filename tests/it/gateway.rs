@@ -284,6 +284,12 @@ impl Gateway {
         until(&what, async || (self.metric(name, labels).await == Some(value)).then_some(())).await;
     }
 
+    /// Wait until the metric is above this value.
+    pub async fn until_metric_above(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let what = format!("{name} {labels:?} is above {value}");
+        until(&what, async || (self.metric(name, labels).await > Some(value)).then_some(())).await;
+    }
+
     /// Wait until the sink is in this state.
     pub async fn until_state(&self, sink: &str, state: &str) {
         self.until_metric("siemgate_delivery_state", &[("sink", sink), ("state", state)], 1.0)

@@ -19,6 +19,7 @@ mod guide;
 mod handshakes;
 mod house;
 mod incident_order;
+mod ingress_auth;
 mod ingress_bodies;
 mod ingress_doors;
 mod ingress_duplicates;

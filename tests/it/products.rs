@@ -1,6 +1,7 @@
 //! Other products' webhooks arrive as they were sent, through sources that are only settings.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -90,6 +91,18 @@ pub fn have(program: &str, package: &str) -> bool {
         eprintln!("SKIPPED: {program} is missing; apt-get install {package}");
     }
     found
+}
+
+/// The Python of `tests/setup.sh`, if it has `module`; in CI it must.
+pub fn python(module: &str) -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python3");
+    let imported = Command::new(&python).args(["-c", &format!("import {module}")]).output();
+    if imported.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    assert!(std::env::var_os("CI").is_none(), "Python's {module} is missing: run tests/setup.sh");
+    eprintln!("SKIPPED: Python's {module} is missing; run tests/setup.sh");
+    None
 }
 
 /// A port that was free a moment ago, for a program that cannot choose one itself.

@@ -205,6 +205,7 @@ fn kind(schema: &Value, root: &Value) -> String {
             "Span" => "time",
             "Rate" => "rate",
             "Secret" => "secret",
+            "Secrets" => "secret, or list of two",
             "Address" => "address",
             _ => return None,
         })

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::secret::Secret;
+use super::secret::Secrets;
 use super::units::Span;
 
 /// What every `[sources.NAME]` has beside its type's own keys: its door.
@@ -102,12 +102,73 @@ impl JsonSchema for Access {
     }
 }
 
-/// One way to authenticate a webhook.
+/// One way to authenticate a webhook: exactly one of `header`, `bearer`, `basic`,
+/// `standard_webhooks` and `hmac`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DoorAuth {
+    /// Name of a header that carries the token `secret`.
+    pub header: Option<String>,
+    /// With `header`: the token, by reference. As everywhere in `auth`: one, or a list of two while
+    /// the sender changes from the old one to the new one; `siemgate send` uses the first.
+    pub secret: Option<Secrets>,
+    /// The token of `Authorization: Bearer …`.
+    pub bearer: Option<Secrets>,
+    /// User and password of `Authorization: Basic …`.
+    pub basic: Option<BasicAuth>,
+    /// The signing secret of a sender that follows Standard Webhooks: `whsec_` and base64. The
+    /// signature covers id, time and body; a time more than five minutes off is refused.
+    pub standard_webhooks: Option<Secrets>,
+    /// HMAC-SHA256 over the body, in a header: as GitHub does it, unless set otherwise.
+    pub hmac: Option<HmacAuth>,
+}
+
+/// User and password.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct DoorAuth {
-    /// Name of the header that carries the token.
+pub struct BasicAuth {
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: Secrets,
+}
+
+/// HMAC-SHA256 over the bytes of the body as they were sent: compressed, if they were.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HmacAuth {
+    /// The key.
+    pub secret: Secrets,
+    /// Header that carries the signature.
+    #[serde(default = "x_hub_signature")]
     pub header: String,
-    /// The token, by reference.
-    pub secret: Secret,
+    /// What stands before the signature in the header. `sha256=`, if it is there, unless set.
+    pub prefix: Option<String>,
+    /// How the signature is written.
+    #[serde(default)]
+    pub encoding: Encoding,
+    /// Header with the time of sending, in seconds (or milliseconds) since 1970. With it, a request
+    /// that is repeated within ten minutes is a duplicate, and a later one is refused.
+    pub timestamp_header: Option<String>,
+    /// With `timestamp_header`: how far its time may be from this machine's clock, at most (and
+    /// unless set) `5m`.
+    pub tolerance: Option<Span>,
+    /// What is signed: text with `{body}` and `{timestamp}`. `{body}` unless set, or
+    /// `{timestamp}.{body}` with `timestamp_header`.
+    pub signed: Option<String>,
+}
+
+fn x_hub_signature() -> String {
+    "X-Hub-Signature-256".to_owned()
+}
+
+/// How a signature is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// Hexadecimal digits.
+    #[default]
+    Hex,
+    /// Base64, padded or not.
+    Base64,
 }

@@ -20,11 +20,11 @@ mod settings;
 mod units;
 mod values;
 
-pub use door::{Access, DoorAuth, Handshake, SourceDoor};
+pub use door::{Access, BasicAuth, DoorAuth, Encoding, Handshake, HmacAuth, SourceDoor};
 pub use layers::{Layers, RESERVED, is_layer};
 pub use pins::{Pin, Pins, Served, SinkPins};
 pub use problem::{Place, Problem, Problems};
-pub use secret::Secret;
+pub use secret::{Secret, Secrets};
 pub use section::Section;
 pub use settings::{
     BatchSettings, DeliverySettings, Engine, InFlight, JournalFormat, JournalSettings, LogSettings,

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
+const A_REFERENCE: &str = "a secret is a reference: { env = \"NAME\" }, { file = \"/path\" } or { credential = \"name\" }";
 /// Longest secret file read; anything longer is not a key.
 pub(super) const MAX_BYTES: u64 = 64 * 1024;
 
@@ -91,6 +93,66 @@ fn from_credential(name: &str) -> Result<String, String> {
     from_file(&Path::new(&folder).join(name))
 }
 
+/// One secret, or two while the sender changes from one to the other: either is accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Secrets(Vec<Secret>);
+
+impl Secrets {
+    /// All of them, the newer first.
+    pub fn iter(&self) -> impl Iterator<Item = &Secret> {
+        self.0.iter()
+    }
+
+    /// The one that we use ourselves.
+    pub fn first(&self) -> Option<&Secret> {
+        self.0.first()
+    }
+}
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrTwo;
+        impl<'de> Visitor<'de> for OneOrTwo {
+            type Value = Secrets;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a secret, or a list of two")
+            }
+
+            // The value is not repeated: it may be the secret itself.
+            fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Secrets, E> {
+                Err(E::custom(A_REFERENCE))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secrets, A::Error> {
+                Secret::deserialize(MapAccessDeserializer::new(map)).map(|one| Secrets(vec![one]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Secrets, A::Error> {
+                let secrets = Vec::deserialize(SeqAccessDeserializer::new(seq))?;
+                match secrets.len() {
+                    1 | 2 => Ok(Secrets(secrets)),
+                    _ => Err(A::Error::custom("write one secret, or a list of two")),
+                }
+            }
+        }
+        deserializer.deserialize_any(OneOrTwo)
+    }
+}
+
+impl JsonSchema for Secrets {
+    fn schema_name() -> Cow<'static, str> {
+        "Secrets".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = Secret::json_schema(generator);
+        json_schema!({
+            "anyOf": [one, { "type": "array", "items": one, "minItems": 1, "maxItems": 2 }],
+            "x-secret": true
+        })
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret({}: ***)", self.origin)
@@ -109,7 +171,7 @@ impl<'de> Deserialize<'de> for Secret {
         let value = serde_json::Value::deserialize(deserializer)?;
         let reference = Reference::deserialize(value).map_err(|_| {
             // Deliberately without the value: it may be the secret itself.
-            D::Error::custom("a secret is a reference: { env = \"NAME\" }, { file = \"/path\" } or { credential = \"name\" }")
+            D::Error::custom(A_REFERENCE)
         })?;
         Self::resolve(&reference).map_err(D::Error::custom)
     }
@@ -155,6 +217,22 @@ mod tests {
         assert_eq!(secret.expose(), "hunter2");
         assert!(!format!("{secret:?}").contains("hunter2"));
         assert_eq!(secret.mask("bad key hunter2!"), "bad key ***!");
+    }
+
+    #[test]
+    fn one_secret_or_two_are_read_and_a_literal_is_not_repeated() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "hunter2").unwrap();
+        let one = json!({ "file": file.path() });
+        for (value, count) in [(one.clone(), 1), (json!([one]), 1), (json!([one, one]), 2)] {
+            let secrets: Secrets = serde_json::from_value(value).unwrap();
+            assert_eq!(secrets.iter().count(), count);
+            assert!(secrets.iter().all(|secret| secret.expose() == "hunter2"));
+        }
+        for bad in [json!([]), json!([one, one, one]), json!("hunter2"), json!(["hunter2"])] {
+            let error = serde_json::from_value::<Secrets>(bad).unwrap_err().to_string();
+            assert!(error.contains("secret") && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

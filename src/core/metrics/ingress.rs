@@ -14,9 +14,12 @@ use crate::core::heard::Silence;
 use crate::core::route::Trouble;
 
 /// Reasons for refusing at the door, as label values.
-pub const REFUSALS: [&str; 9] = [
+pub const REFUSALS: [&str; 12] = [
     "sender",
     "token",
+    "signature",
+    "timestamp",
+    "slowed",
     "malformed",
     "too_large",
     "too_many",
