@@ -13,6 +13,7 @@ mod reload;
 mod schema;
 mod secrets;
 mod stores;
+mod systemd;
 mod watch;
 mod workers;
 
@@ -52,11 +53,15 @@ use crate::http::admin::Admin;
 use crate::http::body::Budget;
 use crate::http::door::Doors;
 use crate::http::ingress::Ingress;
+pub use crate::http::listen::Inherited;
+use crate::http::listen::listen;
 use crate::{core, http};
 
 /// Largest body that is offered from memory when the log cannot take it. Each worker holds at most a
 /// thousand of them, so that a sender that repeats itself cannot fill the memory.
 const SPILL_BYTES: usize = 64 << 10;
+/// How long connections that were accepted last have to reach a thread that serves them.
+const HANDOVER: Duration = Duration::from_millis(50);
 /// How often the gateway looks whether its log has failed.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -74,6 +79,9 @@ pub enum AppError {
     /// A listener.
     #[error("{0}")]
     Listen(#[from] std::io::Error),
+    /// The socket unit and the configuration differ.
+    #[error("{0}")]
+    Unclaimed(#[from] http::listen::Unclaimed),
     /// A bug in the metrics' names.
     #[error("metrics: {0}")]
     Metrics(String),
@@ -91,6 +99,7 @@ pub struct Gateway {
     letters: Vec<Arc<dyn core::log::Log>>,
     servers: Vec<ServerHandle>,
     reloading: JoinHandle<()>,
+    watchdog: JoinHandle<()>,
     draining: Arc<AtomicBool>,
     drain: Duration,
     /// Addresses that take webhooks.
@@ -102,13 +111,19 @@ pub struct Gateway {
 impl Gateway {
     /// Start everything of `plan`. On return webhooks are being accepted.
     ///
-    /// `config` is the folder it was read from, for reloads.
-    /// `recent` is what the journal also writes to.
-    pub async fn start(plan: Plan, config: PathBuf, recent: Recent) -> Result<Self, AppError> {
+    /// `config` is the folder it was read from, for reloads; `held` are the listening sockets that
+    /// the service manager passed on; `recent` is what the journal also writes to.
+    pub async fn start(
+        plan: Plan,
+        config: PathBuf,
+        mut held: Inherited,
+        recent: Recent,
+    ) -> Result<Self, AppError> {
         let started = Instant::now();
         // First the ports: a second gateway fails here, before it touches a log.
-        let webhook = http::bind(plan.server.listen.as_slice())?;
-        let admin = http::bind(&[plan.server.admin])?;
+        let webhook = listen("server.listen", plan.server.listen.as_slice(), &mut held)?;
+        held.all_claimed()?;
+        let admin = listen("server.admin", &[plan.server.admin], &mut Inherited::default())?;
         let metrics =
             Metrics::new(Timestamp::now()).map_err(|error| AppError::Metrics(error.to_string()))?;
         let stores = stores::open(&plan, metrics.clone()).await?;
@@ -150,7 +165,7 @@ impl Gateway {
             spill: spill(workers.clone(), engine.clone()),
         });
         let draining = Arc::new(AtomicBool::new(false));
-        let (listen, admin_address) = (addresses(&webhook)?, admin[0].local_addr()?);
+        let (listens, admin_address) = (addresses(&webhook)?, admin[0].local_addr()?);
         let live = Arc::new(Live {
             config,
             engine: engine.clone(),
@@ -162,8 +177,10 @@ impl Gateway {
             explainer,
         });
         let side = admin_side(&live, admin_address, recent);
-        let servers =
-            vec![http::admin(admin, side)?, http::webhooks(webhook, ingress, server.workers)?];
+        let servers = vec![
+            http::admin(admin, side)?,
+            http::webhooks(webhook, ingress, draining.clone(), server.workers)?,
+        ];
         let handles = servers.iter().map(actix_web::dev::Server::handle).collect();
         for server in servers {
             // Ends when its handle is stopped, in `stop`.
@@ -173,8 +190,12 @@ impl Gateway {
         // Ends with the gateway, in `stop`.
         #[allow(clippy::disallowed_methods)]
         let reloading = tokio::spawn(watch::Asked::listen(live)?.reload());
+        // Ends with the gateway, in `stop`.
+        #[allow(clippy::disallowed_methods)]
+        let watchdog = tokio::spawn(systemd::watchdog(engine.log.clone()));
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(listen = ?listen, admin = %admin_address, config = %hash, ms, "ready");
+        tracing::info!(listen = ?listens, admin = %admin_address, config = %hash, ms, "ready");
+        systemd::ready(&format!("listening on {listens:?}"));
         let letters = vec![engine.dead.log().clone(), stores.quarantine.log().clone()];
         Ok(Self {
             engine,
@@ -182,9 +203,10 @@ impl Gateway {
             letters,
             servers: handles,
             reloading,
+            watchdog,
             draining,
             drain: server.drain.0,
-            listen,
+            listen: listens,
             admin: admin_address,
         })
     }
@@ -207,13 +229,21 @@ impl Gateway {
     /// Drain, with the door open while there is something to deliver; then close, in order.
     pub async fn stop(self) {
         tracing::info!(limit = ?self.drain, "draining");
+        // In this order: once the manager has heard of the end, no reload may say "ready".
         self.draining.store(true, Ordering::Relaxed);
+        systemd::stopping(self.drain);
         self.reloading.abort();
         let deadline = tokio::time::Instant::now() + self.drain;
         self.workers.each(Delivery::drain);
         while !self.workers.all_finished() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        // A server that stops drops what it has accepted and not begun to read: accept nothing more,
+        // and let what is there be begun.
+        for server in &self.servers {
+            server.pause().await;
+        }
+        tokio::time::sleep(HANDOVER).await;
         for server in self.servers {
             server.stop(true).await;
         }
@@ -225,6 +255,7 @@ impl Gateway {
                 tracing::error!(%error, "a log could not be closed; nothing is lost");
             }
         }
+        self.watchdog.abort();
         tracing::info!("stopped");
     }
 }

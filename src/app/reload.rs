@@ -22,6 +22,7 @@ use tokio::sync::Mutex;
 
 use super::explain::Explainer;
 use super::plan::{Plan, SinkPlan};
+use super::systemd;
 use super::workers::{Workers, spec};
 use crate::core::Timestamp;
 use crate::core::config::{LogSettings, Problem, Problems, QuarantineSettings, ServerSettings};
@@ -137,7 +138,17 @@ impl Live {
     /// Read the configuration again and put it into force, or say why not.
     pub async fn reload(&self) -> Result<Change, Problems> {
         let mut current = self.current.lock().await;
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(vec![Problem::new("", "the gateway is stopping")]);
+        }
+        systemd::reloading();
         let done = self.try_reload(&mut current).await;
+        if !self.draining.load(Ordering::Relaxed) {
+            systemd::ready(match &done {
+                Ok(_) => "reloaded",
+                Err(_) => "the configuration could not be reloaded; the last good one is in force",
+            });
+        }
         match &done {
             Ok(change) => tracing::info!(
                 config = %change.config, added = ?change.added, changed = ?change.changed,
@@ -155,9 +166,6 @@ impl Live {
     }
 
     async fn try_reload(&self, current: &mut Current) -> Result<Change, Problems> {
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(vec![Problem::new("", "the gateway is stopping")]);
-        }
         let config = self.config.clone();
         let plan = tokio::task::spawn_blocking(move || Plan::read(&config)).await;
         let plan = plan.map_err(|error| vec![Problem::new("", error.to_string())])??;

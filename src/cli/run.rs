@@ -8,11 +8,19 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::MakeWriterExt;
 
 use super::{Exit, failed, plan};
-use crate::app::{AppError, Gateway, Plan};
+use crate::app::{AppError, Gateway, Inherited, Plan};
 use crate::core::config::JournalFormat;
 use crate::core::recent::Recent;
 
 pub(super) fn run(config: &Path) -> Exit {
+    // Before there are threads, because it cleans the environment.
+    let held = match Inherited::take() {
+        Ok(held) => held,
+        Err(error) => {
+            failed(error);
+            return Exit::Config;
+        }
+    };
     let plan = match plan(config) {
         Ok(plan) => plan,
         Err(exit) => return exit,
@@ -25,7 +33,7 @@ pub(super) fn run(config: &Path) -> Exit {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(plan, config, recent)),
+        Ok(runtime) => runtime.block_on(serve(plan, config, held, recent)),
         Err(error) => failed(error),
     }
 }
@@ -47,13 +55,17 @@ fn journal(plan: &Plan, recent: Recent) {
     };
 }
 
-async fn serve(plan: Plan, config: &Path, recent: Recent) -> Exit {
+async fn serve(plan: Plan, config: &Path, held: Inherited, recent: Recent) -> Exit {
     let stop = match stop_on_signal() {
         Ok(stop) => stop,
         Err(error) => return failed(error),
     };
-    let gateway = match Gateway::start(plan, config.to_owned(), recent).await {
+    let gateway = match Gateway::start(plan, config.to_owned(), held, recent).await {
         Ok(gateway) => gateway,
+        Err(error @ AppError::Unclaimed(_)) => {
+            failed(error);
+            return Exit::Config;
+        }
         Err(error) => return failed(error),
     };
     match gateway.run(stop).await {

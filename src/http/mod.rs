@@ -13,15 +13,20 @@ mod deliveries;
 pub mod door;
 mod events;
 mod handshake;
+mod holder;
 pub mod ingress;
+pub mod listen;
 mod sender;
 pub mod split;
 mod store;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_web::dev::{Server, Service};
+use actix_web::http::ConnectionType;
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpServer};
 
@@ -37,47 +42,29 @@ const CONNECTIONS: usize = 10_000;
 /// How long a stopping listener waits for requests under way.
 const SHUTDOWN_SECONDS: u64 = 5;
 
-/// Bind `addresses`; a second loopback address that the machine does not have is left out.
-pub fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        match TcpListener::bind(address) {
-            Ok(listener) => listeners.push(listener),
-            // Machines without IPv6 still serve the default pair of loopback addresses.
-            Err(error)
-                if address.is_ipv6()
-                    && address.ip().is_loopback()
-                    && !listeners.is_empty()
-                    && no_ipv6(&error) => {}
-            Err(error) => {
-                let hint = match error.kind() {
-                    std::io::ErrorKind::AddrInUse => " (another program holds this port)",
-                    std::io::ErrorKind::PermissionDenied => " (ports below 1024 need rights)",
-                    _ => "",
-                };
-                return Err(std::io::Error::new(
-                    error.kind(),
-                    format!("cannot listen on {address}: {error}{hint}"),
-                ));
-            }
-        }
-    }
-    Ok(listeners)
-}
-
-fn no_ipv6(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::AddrNotAvailable | std::io::ErrorKind::Unsupported)
-        || error.raw_os_error() == Some(97)
-}
-
-/// The server of the webhook listeners.
+/// The server of the webhook listeners. While `draining`, every answer ends its connection, so that
+/// the sender comes back to whoever listens next.
 pub fn webhooks(
     listeners: Vec<TcpListener>,
     ingress: Data<Ingress>,
+    draining: Arc<AtomicBool>,
     workers: usize,
 ) -> std::io::Result<Server> {
     let mut server = HttpServer::new(move || {
-        App::new().app_data(ingress.clone()).default_service(web::to(ingress::webhook))
+        let draining = draining.clone();
+        App::new()
+            .app_data(ingress.clone())
+            .wrap_fn(move |request, service| {
+                let (draining, answer) = (draining.clone(), service.call(request));
+                async move {
+                    let mut answer = answer.await?;
+                    if draining.load(Ordering::Relaxed) {
+                        answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+                    }
+                    Ok(answer)
+                }
+            })
+            .default_service(web::to(ingress::webhook))
     })
     .workers(workers.max(1))
     .keep_alive(KEEP_ALIVE)

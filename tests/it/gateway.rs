@@ -8,6 +8,8 @@
 #![allow(dead_code)]
 
 use std::fs::{File, OpenOptions};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -96,6 +98,8 @@ pub struct Gateway {
     child: Option<Child>,
     client: Client,
     env: Vec<(String, String)>,
+    held: Option<TcpListener>,
+    limit: Option<u64>,
     /// `http://…` of the webhook listener, while it runs.
     pub webhook: String,
     /// `http://…` of the admin listener, while it runs.
@@ -115,6 +119,8 @@ impl Gateway {
             child: None,
             client,
             env: Vec::new(),
+            held: None,
+            limit: None,
             webhook: String::new(),
             admin: String::new(),
         };
@@ -141,6 +147,16 @@ impl Gateway {
         self.env.push((name.into(), value.into()));
     }
 
+    /// Pass `listener` on to every process from here on, as a socket unit does (`LISTEN_FDS`).
+    pub fn hold(&mut self, listener: TcpListener) {
+        self.held = Some(listener);
+    }
+
+    /// Let no file of the process grow beyond so many KiB: its disk fails.
+    pub fn limit_files(&mut self, kib: u64) {
+        self.limit = Some(kib);
+    }
+
     /// Write a file of the configuration.
     pub fn configure(&self, file: &str, text: &str) {
         let text = text.replace("{{dir}}", self.folder.path().to_str().unwrap());
@@ -159,6 +175,26 @@ impl Gateway {
         command
     }
 
+    /// The command `run`, by way of a shell that sets up what a process inherits.
+    fn run_command(&self) -> Command {
+        let run = self.command(&["run"]);
+        let (mut script, mut shell) = (String::new(), Command::new("/bin/sh"));
+        shell.env_clear().envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(kib) = self.limit {
+            // POSIX counts in halves of a KiB.
+            script.push_str(&format!("trap '' XFSZ; ulimit -f {}; ", 2 * kib));
+        }
+        if let Some(listener) = &self.held {
+            script.push_str("exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; ");
+            shell.stdin(OwnedFd::from(listener.try_clone().unwrap()));
+        } else {
+            shell.stdin(Stdio::null());
+        }
+        shell.arg("-c").arg(format!("{script}exec \"$@\"")).arg("sh");
+        shell.arg(run.get_program()).args(run.get_args()).current_dir(self.folder.path());
+        shell
+    }
+
     // ---- The process ---------------------------------------------------------------------------
 
     /// Start the process and wait until it is ready.
@@ -168,7 +204,7 @@ impl Gateway {
         let open = |name: &str| -> File {
             OpenOptions::new().create(true).append(true).open(self.path(name)).unwrap()
         };
-        let mut command = self.command(&["run"]);
+        let mut command = self.run_command();
         command.stderr(open("journal")).stdout(open("stdout"));
         self.child = Some(command.spawn().unwrap());
         let ready = until("the gateway is ready", async || {
@@ -181,6 +217,12 @@ impl Gateway {
         let listen = ready["listen"].as_str().unwrap().trim_matches(['[', ']']);
         self.webhook = format!("http://{listen}");
         self.admin = format!("http://{}", ready["admin"].as_str().unwrap());
+    }
+
+    /// Start a process that is expected to end by itself, and what it told.
+    pub async fn refused(&self) -> Printed {
+        let mut command = self.run_command();
+        tokio::task::spawn_blocking(move || command.output().unwrap().into()).await.unwrap()
     }
 
     fn pid(&self) -> Pid {

@@ -2,9 +2,10 @@
 
 use siemgate::core::event::Position;
 use siemgate::core::log::sim::{Fault, SimDisk, Trouble};
-use siemgate::core::log::{End, FilesLog, Item, Log, Options, Refusal, Start};
+use siemgate::core::log::{CommitFacts, End, FilesLog, Item, Log, Options, Refusal, Start};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use crate::log_common::{ALL, body, draft, open, run, small, whole};
 
@@ -156,4 +157,29 @@ fn a_group_that_was_refused_half_written_never_comes_back() {
         let (log, _) = open(&disk, small());
         assert_eq!(run(whole(&*log, ALL)).events.len(), before);
     }
+}
+
+#[test]
+fn a_log_whose_commit_thread_hangs_or_whose_disk_failed_does_not_say_that_it_lives() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    // It is called on the commit thread, and returns when `go` is dropped.
+    let observer = Arc::new(move |_: &CommitFacts| {
+        let _ = wait.lock().unwrap().recv();
+    });
+    let disk = SimDisk::new();
+    let (log, _) = open(&disk, Options { observer, ..options() });
+    run(async {
+        assert_eq!(log.alive().await, Ok(()));
+        log.append(vec![draft("x")]).await.unwrap();
+        let asked = tokio::time::timeout(Duration::from_millis(100), log.alive());
+        assert!(asked.await.is_err(), "it hangs");
+        drop(go);
+        assert_eq!(log.alive().await, Ok(()));
+        disk.fail(Some(Fault { at: disk.operations(), trouble: Trouble::Broken, sticky: true }));
+        assert!(matches!(log.append(vec![draft("y")]).await, Err(Refusal::Poisoned(_))));
+        assert!(matches!(log.alive().await, Err(Refusal::Poisoned(_))));
+        log.close().await.unwrap_or_default();
+        assert!(log.alive().await.is_err());
+    });
 }

@@ -49,6 +49,7 @@ mod sinks_file;
 mod sinks_taegis;
 mod sinks_tls;
 mod sources;
+mod supervised;
 mod vrl;
 mod vrl_places;
 mod waiting;

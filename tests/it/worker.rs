@@ -282,6 +282,9 @@ impl Log for Forgetful {
     fn stats(&self) -> Stats {
         self.0.stats()
     }
+    async fn alive(&self) -> Result<(), Refusal> {
+        self.0.alive().await
+    }
     async fn close(&self) -> Result<(), LogError> {
         self.0.close().await
     }

@@ -75,6 +75,9 @@ impl Writer {
     fn wait(&mut self) -> Wake {
         let mut queue = held(&self.shared.queue);
         loop {
+            for asked in queue.asked.drain(..) {
+                let _ = asked.send(());
+            }
             match queue.stop {
                 Some(Stop::Abandon) => return Wake::Stop(Stop::Abandon),
                 _ if !queue.requests.is_empty() => return Wake::Work,

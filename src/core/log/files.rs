@@ -175,7 +175,11 @@ impl FilesLog {
         for thread in threads {
             let _ = thread.join();
         }
-        held(&shared.queue).requests.clear();
+        {
+            let mut queue = held(&shared.queue);
+            queue.requests.clear();
+            queue.asked.clear();
+        }
         shared.head.send_modify(|_| {});
     }
 
@@ -337,6 +341,24 @@ impl Log for FilesLog {
             damaged_bytes: damaged + aside,
             deliveries,
         }
+    }
+
+    async fn alive(&self) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        if let Some(text) = self.shared.poison.get() {
+            return Err(Refusal::Poisoned(text.clone()));
+        }
+        {
+            let mut queue = held(&self.shared.queue);
+            // Of a hanging thread's askers only those who still wait are kept.
+            queue.asked.retain(|asked| !asked.is_closed());
+            queue.asked.push(reply);
+        }
+        if self.shared.is_closed() {
+            return Err(Refusal::Closed);
+        }
+        self.shared.wake.notify_all();
+        answer.await.map_err(|_| Refusal::Closed)
     }
 
     async fn close(&self) -> Result<(), LogError> {

@@ -244,6 +244,10 @@ impl Log for MemoryLog {
         }
     }
 
+    async fn alive(&self) -> Result<(), Refusal> {
+        if self.inner.state().closed { Err(Refusal::Closed) } else { Ok(()) }
+    }
+
     async fn close(&self) -> Result<(), LogError> {
         self.inner.state().closed = true;
         self.inner.head.send_modify(|_| {});

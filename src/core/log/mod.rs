@@ -69,6 +69,10 @@ pub trait Log: Send + Sync {
     /// Sizes, damage and the standing of every delivery, now.
     fn stats(&self) -> Stats;
 
+    /// Answers as soon as whatever commits would take a request: with an error if it never will
+    /// again, not at all while it hangs.
+    async fn alive(&self) -> Result<(), Refusal>;
+
     /// Store all cursors, stop the engine's threads and release the folder; appends are refused
     /// from now on.
     async fn close(&self) -> Result<(), LogError>;

@@ -46,6 +46,8 @@ pub(super) struct Queue {
     pub requests: VecDeque<Request>,
     pub bytes: u64,
     pub events: usize,
+    /// Who wants to know whether the commit thread lives; it answers when it looks at the queue.
+    pub asked: Vec<oneshot::Sender<()>>,
     /// No more requests; the commit thread ends when the queue is empty.
     pub stop: Option<Stop>,
 }
