@@ -103,6 +103,10 @@ impl State {
 /// What a source could read from an event. Absent facts are `None`, empty or unknown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Finding {
+    /// Who makes the product, and what it is called, where the source knows: `Superna`.
+    pub vendor: Option<Cow<'static, str>>,
+    /// The product: `Data Security Edition`.
+    pub product: Option<Cow<'static, str>>,
     /// State-aware: a restored access is an update (`info`), whatever the product repeats.
     pub severity: Severity,
     /// What the product itself said, before the state was taken into account.

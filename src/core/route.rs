@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::event::{Draft, Event};
+use super::finding::Finding;
 use super::sink::Fault;
 
 /// The name of a route (`[routes.NAME]`; `unmatched` for the catch-all).
@@ -83,8 +84,50 @@ pub trait Shape: Send + Sync {
 /// An event as its route wants it written. `body` equals the stored bytes unless shaped.
 #[derive(Clone, Debug)]
 pub struct Shaped {
-    /// The event it was made from, with its finding.
+    /// The event it was made from.
     pub event: Arc<Event>,
     /// What to send.
     pub body: Bytes,
+    /// How the route wants it written, where it says so: goes before the sink's own format.
+    pub format: Option<&'static Format>,
+    /// What the shaped body says, where that is another.
+    finding: Option<Arc<Finding>>,
+}
+
+impl Shaped {
+    /// The event as it was received.
+    pub fn unshaped(event: Arc<Event>) -> Self {
+        Self { body: event.body.clone(), event, format: None, finding: None }
+    }
+
+    /// The same with another body, and what that body says: formats never read what a transform
+    /// has taken out.
+    #[must_use]
+    pub fn with_body(mut self, body: Bytes, finding: Finding) -> Self {
+        (self.body, self.finding) = (body, Some(Arc::new(finding)));
+        self
+    }
+
+    /// The same in the format that the route asks for.
+    #[must_use]
+    pub fn in_format(self, format: Option<&'static Format>) -> Self {
+        Self { format, ..self }
+    }
+
+    /// What `body` says.
+    pub fn finding(&self) -> &Finding {
+        self.finding.as_deref().unwrap_or_else(|| self.event.finding())
+    }
+}
+
+/// How an event is written: one entry of the table in `formats/`.
+#[derive(Debug)]
+pub struct Format {
+    /// The word in `format = "…"`.
+    pub name: &'static str,
+    /// One line for people.
+    pub about: &'static str,
+    /// Pure. One event on one line, without a line break, in at most so many bytes; shortened in
+    /// the format's written order. `None` when it cannot be made to fit.
+    pub write: fn(&Shaped, usize) -> Option<Bytes>,
 }

@@ -57,9 +57,14 @@ impl Decoders {
     ///
     /// An event of a source that is no longer configured is all unknown, so filters let it pass.
     pub fn finding<'e>(&self, event: &'e Draft) -> &'e Finding {
-        event.decoded_by(|| match self.0.get(&event.source) {
-            Some(source) => source.decode(&event.body),
+        event.decoded_by(|| self.decode(&event.source, &event.body))
+    }
+
+    /// What the decoder of `source` reads in a body.
+    pub fn decode(&self, source: &str, body: &[u8]) -> Finding {
+        match self.0.get(source) {
+            Some(source) => source.decode(body),
             None => Finding { unknown: vec!["source"], ..Finding::default() },
-        })
+        }
     }
 }

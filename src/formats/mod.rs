@@ -1,6 +1,83 @@
 //! How an event is written, independent of where it goes.
 //!
-//! Guarantees: pure functions over bytes. Not here: who chooses a format (`routes/`) and how the
-//! bytes travel (`sinks/`).
+//! Guarantees: pure functions; whatever an event holds, what is written is one line in valid UTF-8
+//! or the event's own bytes, without a line break, within the room there is, and a value can neither
+//! end its field nor begin another. The table is the only list: a sink or a route names one of it.
+//! A format reads the shaped event (`Shaped::finding` and `body`), so what a transform took out of
+//! it stays out. Not here: who chooses a format and how the bytes travel (`sinks/`).
 
+mod cef;
+mod csv;
+mod facts;
+mod fields;
+mod leef;
 pub mod lines;
+pub mod rfc3164;
+pub mod rfc5424;
+mod severity;
+mod shorten;
+mod text;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde_json::{Value, json};
+
+use crate::core::route::{Format, Shaped};
+
+/// The event as it is: JSON on one line.
+pub static RAW: Format = Format {
+    name: "raw",
+    about: "the event's own JSON on one line. Too long, its longest lists are cut, then its longest texts; `siemgate_shortened` then names them",
+    write: raw,
+};
+
+/// All formats, in the order of the reference.
+pub static FORMATS: [&Format; 5] = [&RAW, &cef::FORMAT, &leef::FORMAT, &leef::TABS, &csv::FORMAT];
+
+/// The format called `name`.
+pub fn format(name: &str) -> Option<&'static Format> {
+    FORMATS.into_iter().find(|format| format.name == name)
+}
+
+fn raw(event: &Shaped, room: usize) -> Option<Bytes> {
+    let line = lines::line(&event.body);
+    let line = line.slice(..line.len() - 1);
+    if line.len() <= room { Some(line) } else { shorten::json(&line, room).map(Bytes::from) }
+}
+
+/// A format as a setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Named(pub &'static Format);
+
+impl Default for Named {
+    fn default() -> Self {
+        Self(&RAW)
+    }
+}
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        format(&name).map(Self).ok_or_else(|| {
+            let known: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+            D::Error::custom(format!("`{name}` is no format; known: {}", known.join(", ")))
+        })
+    }
+}
+
+impl JsonSchema for Named {
+    fn schema_name() -> Cow<'static, str> {
+        "Format".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let option = |format: &&Format| json!({ "type": "string", "const": format.name, "description": format.about });
+        let options: Vec<Value> = FORMATS.iter().map(option).collect();
+        json_schema!({ "description": "How the event is written.", "oneOf": options })
+    }
+}
+
+#[cfg(test)]
+mod tests;

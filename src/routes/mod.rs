@@ -33,7 +33,7 @@ use bytes::Bytes;
 
 use crate::core::config::{Problem, Problems, Section};
 use crate::core::event::{Draft, Event};
-use crate::core::finding::Finding;
+use crate::core::finding::{Finding, Severity};
 use crate::core::route::{Choice, RouteId, Select, Shape, Shaped, Trouble};
 use crate::core::sink::{Cause, Fault};
 use crate::core::source::Decoders;
@@ -229,11 +229,27 @@ impl Shape for Table {
         // Sinks read the finding from the event; one that was read from disk may not have it yet.
         self.decoders.finding(event);
         let route = self.routes.iter().find(|known| known.name == *route);
-        let body = match route.and_then(|route| Some((route, route.transform.as_ref()?))) {
-            None => event.body.clone(),
-            Some((route, transform)) => event
-                .made_by(self.generation, &route.name, || route.transformed(transform, event))?,
+        let shaped = Shaped::unshaped(Arc::clone(event));
+        let Some((route, transform)) = route.and_then(|it| Some((it, it.transform.as_ref()?)))
+        else {
+            return Ok(shaped);
         };
-        Ok(Shaped { event: Arc::clone(event), body })
+        let make = || route.transformed(transform, event);
+        let body = event.made_by(self.generation, &route.name, make)?;
+        let finding = reread(event.finding(), self.decoders.decode(&event.source, &body));
+        Ok(shaped.with_body(body, finding))
+    }
+}
+
+/// What a transformed body says. It may say less than the event, but a drill stays one, and the
+/// severity changes only where the transform wrote another: without the state that made an event
+/// harmless it would look like an alarm.
+fn reread(received: &Finding, shaped: Finding) -> Finding {
+    let said = shaped.reported_severity;
+    let changed = said != Severity::Unknown && said != received.reported_severity;
+    Finding {
+        severity: if changed { shaped.severity } else { received.severity },
+        simulated: shaped.simulated || received.simulated,
+        ..shaped
     }
 }

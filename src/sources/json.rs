@@ -79,6 +79,12 @@ struct Settings {
     link: Paths,
     /// Zone of times that come without one, as an IANA name such as `"Europe/Berlin"`.
     timezone: String,
+    /// Who makes the product, itself and not a path, such as `"Wazuh"`: the vendor in CEF and LEEF.
+    /// Unless set, that is siemgate.
+    vendor: Option<String>,
+    /// What the product is called, itself and not a path: the product in CEF and LEEF. Unless set,
+    /// that is the name of the source.
+    product: Option<String>,
 }
 
 impl Default for Settings {
@@ -100,6 +106,8 @@ impl Default for Settings {
             shares: None,
             files: None,
             link: None,
+            vendor: None,
+            product: None,
         }
     }
 }
@@ -154,6 +162,8 @@ impl Json {
         let (time, known_time) = self.time(body);
         let named = [("severity", known_severity), ("state", known_state), ("time", known_time)];
         Finding {
+            vendor: at.vendor.clone().map(Cow::Owned),
+            product: at.product.clone().map(Cow::Owned),
             severity,
             reported_severity: severity,
             state,

@@ -105,8 +105,12 @@ impl Superna {
     }
 
     fn finding(&self, mut found: Found) -> Finding {
-        let mut finding =
-            Finding { category: category(&mut found).map(Cow::Borrowed), ..Finding::default() };
+        let mut finding = Finding {
+            vendor: Some("Superna".into()),
+            product: Some("Data Security Edition".into()),
+            category: category(&mut found).map(Cow::Borrowed),
+            ..Finding::default()
+        };
         self.judge(&mut found, &mut finding);
         self.locate(&mut found, &mut finding);
         self.date(&mut found, &mut finding);

@@ -40,7 +40,7 @@ impl Select for Everything {
 
 impl Shape for Everything {
     fn shape(&self, event: &Arc<Event>, _: &RouteId) -> Result<Shaped, Fault> {
-        Ok(Shaped { event: event.clone(), body: event.body.clone() })
+        Ok(Shaped::unshaped(event.clone()))
     }
 }
 

@@ -54,9 +54,8 @@ pub fn told(problems: Problems) -> String {
 
 /// An event with `body`, unshaped.
 pub fn event(body: impl Into<Bytes>) -> Shaped {
-    let body = body.into();
-    let draft = Draft::new(EventId::fresh(), now(), "test".into(), body.clone());
-    Shaped { event: Arc::new(Event { position: Position(0), draft }), body }
+    let draft = Draft::new(EventId::fresh(), now(), "test".into(), body.into());
+    Shaped::unshaped(Arc::new(Event { position: Position(0), draft }))
 }
 
 /// Encode one event with all the room its sink offers.

@@ -262,7 +262,7 @@ mod tests {
         let body = Bytes::from(vec![b'x'; bytes]);
         Item {
             seq,
-            shaped: Shaped { event: event.clone(), body: body.clone() },
+            shaped: Shaped::unshaped(event.clone()),
             route: "r".into(),
             piece: Piece { id: event.id, incident: incident.map(|i| i.to_string()), bytes: body },
             event,

@@ -85,7 +85,7 @@ impl Worker {
             Ok((shaped, bytes)) => (shaped, bytes, None),
             Err(fault) => {
                 let body = event.body.clone();
-                (Shaped { event: event.clone(), body: body.clone() }, body, Some(fault))
+                (Shaped::unshaped(event.clone()), body, Some(fault))
             }
         };
         self.seq += 1;

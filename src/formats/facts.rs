@@ -1,0 +1,111 @@
+//! What every line of fields tells of an event: the finding of the shaped body, the gateway's id,
+//! and words that stay the same for all events of a sort.
+
+use std::borrow::Cow;
+
+use super::text;
+use crate::core::Timestamp;
+use crate::core::event::EventId;
+use crate::core::finding::{Finding, Severity, State};
+use crate::core::route::Shaped;
+
+/// Longest word of a class, in characters.
+const WORD: usize = 48;
+
+/// An event, as the writers of lines see it.
+pub struct Facts<'s> {
+    /// The gateway's id: the same however often the event is sent.
+    pub id: EventId,
+    /// The configured source.
+    pub source: &'s str,
+    /// When the gateway got it, by the gateway's clock.
+    pub received: Timestamp,
+    /// What the shaped body says.
+    pub finding: &'s Finding,
+}
+
+impl<'s> Facts<'s> {
+    /// Of `event`.
+    pub fn of(event: &'s Shaped) -> Self {
+        let finding = event.finding();
+        let (id, received) = (event.event.id, event.event.received);
+        Self { id, source: &event.event.source, received, finding }
+    }
+
+    /// Who makes the product; the gateway where the source does not know.
+    pub fn vendor(&self) -> &str {
+        self.finding.vendor.as_deref().unwrap_or("siemgate")
+    }
+
+    /// The product; the source's name where it does not know.
+    pub fn product(&self) -> &str {
+        self.finding.product.as_deref().unwrap_or(self.source)
+    }
+
+    /// The product's version is in no event: that of the gateway, which made the line.
+    pub fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    /// The sort of event, untranslated and without anything of this one: `ransomware.locked_out`.
+    pub fn class(&self) -> String {
+        let sort = text::identifier(self.finding.category.as_deref().unwrap_or("event"), WORD);
+        let sort = if sort.is_empty() { "event".to_owned() } else { sort };
+        match &self.finding.state {
+            State::Missing => sort,
+            State::Known(word) => format!("{sort}.{}", text::identifier(word, WORD)),
+            State::Unknown(_) => format!("{sort}.unknown"),
+        }
+    }
+
+    /// The same for people: `Ransomware event, locked out`.
+    pub fn name(&self) -> String {
+        let class = self.class().replace('_', " ");
+        let (sort, state) = class.split_once('.').unwrap_or((&class, ""));
+        let mut letters = sort.chars();
+        let first = letters.next().map(|first| first.to_ascii_uppercase());
+        let sort: String = first.into_iter().chain(letters).collect();
+        let sort = if sort == "Event" { sort } else { format!("{sort} event") };
+        if state.is_empty() { sort } else { format!("{sort}, {state}") }
+    }
+
+    /// The state in its own words, where there is one.
+    pub fn state(&self) -> Option<&str> {
+        let state = &self.finding.state;
+        (*state != State::Missing).then(|| state.as_str())
+    }
+
+    /// The severity that the product gave, where that is not the one that counts.
+    pub fn reported(&self) -> Option<&'static str> {
+        let Finding { severity, reported_severity: reported, .. } = self.finding;
+        (*reported != Severity::Unknown && reported != severity).then(|| reported.as_str())
+    }
+
+    /// `true` for a drill, else nothing.
+    pub fn simulated(&self) -> Option<&'static str> {
+        self.finding.simulated.then_some("true")
+    }
+
+    /// How many files.
+    pub fn file_count(&self) -> Option<String> {
+        self.finding.file_count.map(|count| count.to_string())
+    }
+
+    /// When it happened, by the product's clock; nothing where no format could write it.
+    pub fn happened(&self) -> Option<Timestamp> {
+        // Some receivers know neither years before 1970 nor years of five digits.
+        let usual = |time: &Timestamp| (0..253_402_300_800).contains(&time.as_second());
+        self.finding.time.filter(usual)
+    }
+
+    /// The first file without its folders.
+    pub fn file_name(&self) -> Option<&str> {
+        self.finding.files.first()?.rsplit(['/', '\\']).next()
+    }
+
+    /// The list, where its first value does not say it all.
+    pub fn several(list: &[String]) -> impl Iterator<Item = Cow<'_, str>> {
+        let list = if list.len() > 1 { list } else { &[] };
+        list.iter().map(|item| Cow::Borrowed(item.as_str()))
+    }
+}
