@@ -20,8 +20,9 @@ use crate::core::finding::Finding;
 use crate::core::log::Start;
 use crate::core::sink::Class;
 use crate::core::source::{Decoders, Source};
+use crate::formats::FORMATS;
 use crate::http::door::Door;
-use crate::routes::{Gap, Table};
+use crate::routes::{Gap, Table, UNMATCHED};
 use crate::{sinks, sources};
 
 /// The tables of a configuration, and its only value outside a table.
@@ -432,9 +433,37 @@ fn table_of(
         .iter()
         .filter_map(|(name, plan)| Some((name.clone(), plan.as_ref()?.decoder.clone())))
         .collect();
-    let table =
-        Table::build(&routes, &unmatched, &names(sources), &names(sinks), Decoders::new(decoders));
-    reading.keep(table)
+    let decoders = Decoders::new(decoders);
+    let (sources, names) = (names(sources), names(sinks));
+    let table = Table::build(&routes, &unmatched, &sources, &names, &FORMATS, decoders);
+    let table = reading.keep(table)?;
+    reading.problems.extend(formless(&table, sinks));
+    Some(table)
+}
+
+/// Formats for sinks whose destination knows one form only.
+fn formless(table: &Table, sinks: &Named<SinkPlan>) -> Problems {
+    let mut problems = Problems::new();
+    for (route, format, names) in table.formats() {
+        let plans = sinks.iter().filter(|(name, _)| names.contains(name));
+        let fixed = plans.filter_map(|(name, plan)| Some((name, plan.as_ref()?.kind)));
+        for (name, kind) in fixed.filter(|(_, kind)| !kind.formats) {
+            let section = if &**route == UNMATCHED {
+                UNMATCHED.to_owned()
+            } else {
+                format!("routes.{route}")
+            };
+            let what = format!(
+                "sink `{name}` cannot write {}: {} knows one form only",
+                format.name, kind.name
+            );
+            problems.push(
+                Problem::new(format!("{section}.format"), what)
+                    .help("give that sink a route of its own without `format`"),
+            );
+        }
+    }
+    problems
 }
 
 fn kinds<'n>(names: impl Iterator<Item = &'n str>) -> String {

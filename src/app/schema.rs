@@ -147,6 +147,8 @@ fn unmatched(route: &Value) -> Value {
     json!({
         "description": "Takes the events that no route takes.", "type": "object",
         "additionalProperties": false, "required": ["sinks"],
-        "properties": { "sinks": route["properties"]["sinks"] },
+        "properties": {
+            "sinks": route["properties"]["sinks"], "format": route["properties"]["format"],
+        },
     })
 }

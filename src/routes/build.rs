@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::core::config::{OneOrMany, Problem, Problems, Section};
+use crate::core::route::Format;
 
 use super::keys::{Keys, Test};
 use super::patterns::Pattern;
@@ -24,6 +25,8 @@ pub(super) struct Names<'n> {
     pub sources: &'n [Arc<str>],
     /// Of `[sinks.NAME]`.
     pub sinks: &'n [Arc<str>],
+    /// The formats there are.
+    pub formats: &'static [&'static Format],
 }
 
 /// What a route has beside its native keys and `except`, and all that `[unmatched]` has.
@@ -33,6 +36,11 @@ struct Ends {
     /// Sinks that get the events: one name or a list.
     #[serde(default = "none")]
     sinks: OneOrMany<String>,
+    /// How these sinks write the event, whatever their own `format` says: `"raw"`, `"cef"`,
+    /// `"leef"`, `"leef1"` or `"csv"`. Files and standard output write such lines, too. Not for
+    /// sinks whose destination knows one form only, such as `taegis`. It reads what a `transform`
+    /// of the route leaves.
+    format: Option<String>,
 }
 
 /// Missing sinks are reported together with everything else that is wrong.
@@ -52,15 +60,19 @@ struct Programs {
     /// `del(.internal)`. What it leaves, an object, is sent as JSON with sorted keys and without
     /// spaces. If it fails or aborts, or the body is not JSON or larger than 1 MiB, the event
     /// becomes a dead letter; it is never sent unchanged. Severity, state and the other facts that
-    /// routes and sinks go by remain those of the event as it was received.
+    /// routes go by remain those of the event as it was received; a `format` writes the facts that
+    /// the transform leaves.
     transform: Option<String>,
 }
+
+/// Where a route ends: its sinks, and how they write.
+type Ended = (Vec<Arc<str>>, Option<&'static Format>);
 
 /// The programs, compiled.
 type Compiled = (Option<Filter>, Option<Transform>);
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 2] = ["format", "follow"];
+const LATER: [&str; 1] = ["follow"];
 
 /// The JSON Schema of one `[routes.NAME]`.
 pub fn schema() -> Schema {
@@ -73,7 +85,9 @@ pub fn schema() -> Schema {
         for key in ["when", "transform"] {
             properties.insert(key.into(), programs["properties"][key].clone());
         }
-        properties.insert("sinks".into(), ends["properties"]["sinks"].clone());
+        for key in ["sinks", "format"] {
+            properties.insert(key.into(), ends["properties"][key].clone());
+        }
         properties.insert(
             "except".into(),
             json!({
@@ -116,7 +130,7 @@ pub(super) fn unmatched(section: &Section, names: Names<'_>) -> Result<Option<Ro
     if section.table.is_empty() {
         return Ok(None);
     }
-    let sinks = ends(section, names.sinks)?;
+    let (sinks, format) = ends(section, names)?;
     Ok(Some(Route {
         name: UNMATCHED.into(),
         only: Test::default(),
@@ -124,6 +138,7 @@ pub(super) fn unmatched(section: &Section, names: Names<'_>) -> Result<Option<Ro
         when: None,
         transform: None,
         sinks,
+        format,
         plain: true,
         idle: false,
         quiet: Quiet::default(),
@@ -146,17 +161,18 @@ fn route(name: &str, section: Section, names: Names<'_>) -> Result<(Route, Probl
     let only = conditions(&only, names.sources);
     let except = rest.take("except").and_then(|except| conditions(&except, names.sources));
     let (programs, rest) = rest.split::<Programs>();
-    let (programs, ends) = (compiled(&programs), ends(&rest, names.sinks));
-    let (only, except, ((when, transform), noted), sinks) = match (only, except, programs, ends) {
-        (Ok(only), Ok(except), Ok(programs), Ok(sinks)) if problems.is_empty() => {
-            (only, except, programs, sinks)
-        }
-        (only, except, programs, sinks) => {
-            let more = [only.err(), except.err(), programs.err(), sinks.err()];
-            problems.extend(more.into_iter().flatten().flatten());
-            return Err(problems);
-        }
-    };
+    let (programs, ends) = (compiled(&programs), ends(&rest, names));
+    let (only, except, ((when, transform), noted), (sinks, format)) =
+        match (only, except, programs, ends) {
+            (Ok(only), Ok(except), Ok(programs), Ok(sinks)) if problems.is_empty() => {
+                (only, except, programs, sinks)
+            }
+            (only, except, programs, sinks) => {
+                let more = [only.err(), except.err(), programs.err(), sinks.err()];
+                problems.extend(more.into_iter().flatten().flatten());
+                return Err(problems);
+            }
+        };
     // An `except` without keys would hold for everything: it excludes nothing instead.
     let excludes = except.0 != Keys::default();
     let route = Route {
@@ -168,6 +184,7 @@ fn route(name: &str, section: Section, names: Names<'_>) -> Result<(Route, Probl
         when,
         transform,
         sinks,
+        format,
         quiet: Quiet::default(),
     };
     Ok((route, noted))
@@ -254,10 +271,10 @@ fn unknown_sources(key: &str, keys: &Keys, sources: &[Arc<str>]) -> Problems {
     unknown.map(|text| Section::unknown_name(key.as_str(), "source", text, known.clone())).collect()
 }
 
-/// The sinks by their configured names, each once.
-fn ends(section: &Section, sinks: &[Arc<str>]) -> Result<Vec<Arc<str>>, Problems> {
+/// The sinks by their configured names, each once, and the format for them.
+fn ends(section: &Section, names: Names<'_>) -> Result<Ended, Problems> {
     let read: Ends = section.read()?;
-    let key = format!("{}.sinks", section.key);
+    let (key, sinks) = (format!("{}.sinks", section.key), names.sinks);
     let mut found: Vec<Arc<str>> = Vec::new();
     let mut problems = Problems::new();
     for name in read.sinks.as_slice() {
@@ -274,7 +291,26 @@ fn ends(section: &Section, sinks: &[Arc<str>]) -> Result<Vec<Arc<str>>, Problems
         let help = "name at least one, such as sinks = [\"archive\"]";
         problems.push(Problem::new(key, "names no sink").help(help));
     }
-    if problems.is_empty() { Ok(found) } else { Err(problems) }
+    let format = format(section, read.format.as_deref(), names.formats);
+    problems.extend(format.as_ref().err().cloned());
+    match format {
+        Ok(format) if problems.is_empty() => Ok((found, format)),
+        _ => Err(problems),
+    }
+}
+
+fn format(
+    section: &Section,
+    name: Option<&str>,
+    formats: &'static [&'static Format],
+) -> Result<Option<&'static Format>, Problem> {
+    let Some(name) = name else { return Ok(None) };
+    let known = formats.iter().map(|format| format.name);
+    let key = format!("{}.format", section.key);
+    let found = formats.iter().find(|format| format.name == name);
+    found
+        .map(|format| Some(*format))
+        .ok_or_else(|| Section::unknown_name(key, "format", name, known))
 }
 
 #[cfg(test)]

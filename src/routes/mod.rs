@@ -7,8 +7,8 @@
 //! never sent as it was. A table is never changed: a reload builds another, with another generation.
 //!
 //! Native keys are asked first, `when` last, so that a body is parsed only for a route that could
-//! still take it, and once for all of them. Not here: what the finding says after a transform. It
-//! stays what the source's decoder found in the body as it was received.
+//! still take it, and once for all of them. What routes go by is what the source's decoder found in the
+//! body as it was received; what a format writes is what it finds after the transform.
 
 mod body;
 mod build;
@@ -34,7 +34,7 @@ use bytes::Bytes;
 use crate::core::config::{Problem, Problems, Section};
 use crate::core::event::{Draft, Event};
 use crate::core::finding::{Finding, Severity};
-use crate::core::route::{Choice, RouteId, Select, Shape, Shaped, Trouble};
+use crate::core::route::{Choice, Format, RouteId, Select, Shape, Shaped, Trouble};
 use crate::core::sink::{Cause, Fault};
 use crate::core::source::Decoders;
 use build::Names;
@@ -66,6 +66,8 @@ struct Route {
     when: Option<Filter>,
     transform: Option<Transform>,
     sinks: Vec<Arc<str>>,
+    /// How they write it, where the route says so.
+    format: Option<&'static Format>,
     /// It takes every event.
     plain: bool,
     /// It excludes exactly what it asks for.
@@ -127,16 +129,17 @@ impl Route {
 
 impl Table {
     /// Build from the tables `[routes]` and `[unmatched]` (empty when absent) and the configured
-    /// names of sources and sinks. `decoders` turns stored events back into findings.
+    /// names of sources and sinks, and the formats there are. `decoders` turns stored events back into findings.
     pub fn build(
         routes: &Section,
         unmatched: &Section,
         sources: &[Arc<str>],
         sinks: &[Arc<str>],
+        formats: &'static [&'static Format],
         decoders: Decoders,
     ) -> Result<Self, Problems> {
         static GENERATIONS: AtomicU64 = AtomicU64::new(1);
-        let names = Names { sources, sinks };
+        let names = Names { sources, sinks, formats };
         let ((routes, unmatched), noted) =
             match (build::routes(routes, names), build::unmatched(unmatched, names)) {
                 (Ok((routes, noted)), Ok(unmatched)) => ((routes, unmatched), noted),
@@ -185,6 +188,12 @@ impl Table {
         transforms.filter(chosen).count()
     }
 
+    /// The routes that name a format, with their sinks.
+    pub fn formats(&self) -> impl Iterator<Item = (&RouteId, &'static Format, &[Arc<str>])> {
+        let routes = self.routes.iter().chain(&self.unmatched);
+        routes.filter_map(|route| Some((&route.name, route.format?, route.sinks.as_slice())))
+    }
+
     /// The routes in the order in which they are asked, with their sinks; `unmatched` last.
     pub fn routes(&self) -> impl Iterator<Item = (&RouteId, &[Arc<str>])> {
         self.routes.iter().chain(&self.unmatched).map(|route| (&route.name, route.sinks.as_slice()))
@@ -223,20 +232,19 @@ impl Select for Table {
 }
 
 impl Shape for Table {
-    /// The bytes as they were received, or what the route's transform makes of them. The finding
-    /// stays that of the received body.
+    /// The bytes as they were received, or what the route's transform makes of them, for the
+    /// route's format. What routes go by stays that of the received body.
     fn shape(&self, event: &Arc<Event>, route: &RouteId) -> Result<Shaped, Fault> {
         // Sinks read the finding from the event; one that was read from disk may not have it yet.
-        self.decoders.finding(event);
-        let route = self.routes.iter().find(|known| known.name == *route);
+        let received = self.decoders.finding(event);
         let shaped = Shaped::unshaped(Arc::clone(event));
-        let Some((route, transform)) = route.and_then(|it| Some((it, it.transform.as_ref()?)))
-        else {
-            return Ok(shaped);
-        };
+        let mut routes = self.routes.iter().chain(&self.unmatched);
+        let Some(route) = routes.find(|known| known.name == *route) else { return Ok(shaped) };
+        let shaped = shaped.in_format(route.format);
+        let Some(transform) = &route.transform else { return Ok(shaped) };
         let make = || route.transformed(transform, event);
         let body = event.made_by(self.generation, &route.name, make)?;
-        let finding = reread(event.finding(), self.decoders.decode(&event.source, &body));
+        let finding = reread(received, self.decoders.decode(&event.source, &body));
         Ok(shaped.with_body(body, finding))
     }
 }

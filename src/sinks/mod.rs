@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::core::config::{Problems, Section};
 use crate::core::route::Shaped;
 use crate::core::sink::{Cause, Class, Fault, Idempotency, Limits, Piece, Sink};
-use crate::formats::lines;
+use crate::formats::{RAW, lines};
 
 /// One kind of sink: everything the rest of the program knows of it.
 pub struct Kind {
@@ -36,6 +36,8 @@ pub struct Kind {
     pub class: Class,
     /// Whether a repeated delivery is recognised by the destination.
     pub idempotency: Idempotency,
+    /// Whether it writes what a `format` says; else its destination knows one form only.
+    pub formats: bool,
     /// What backs the wire facts it was built from.
     pub proof: Proof,
     /// What a delivery proves, what it does not, and where the product then shows the event: for
@@ -110,16 +112,22 @@ fn joined(pieces: &[Piece]) -> Bytes {
     pieces.iter().map(|piece| &piece.bytes[..]).collect::<Vec<_>>().concat().into()
 }
 
-/// An event as one line, if it fits: a copy of an event is whole or it is none.
+/// An event as one line, if it fits: a copy of an event is whole or it is none, unless its route
+/// asks for a format that shortens.
 fn line_within(event: &Shaped, room: usize) -> Result<Bytes, Fault> {
-    let line = lines::line(&event.body);
-    match line.len() <= room {
-        true => Ok(line),
-        false => {
-            let note = format!("the event's line has {} bytes of {room}", line.len());
-            Err(Fault::new(Cause::TooLarge, note))
-        }
-    }
+    let Some(format) = event.format.filter(|format| format.name != RAW.name) else {
+        let line = lines::line(&event.body);
+        let long = || format!("the event's line has {} bytes of {room}", line.len());
+        return if line.len() <= room {
+            Ok(line)
+        } else {
+            Err(Fault::new(Cause::TooLarge, long()))
+        };
+    };
+    let line = (format.write)(event, room.saturating_sub(1)).filter(|_| room > 0);
+    let long = || format!("the event does not fit into {room} bytes of {}", format.name);
+    let line = line.ok_or_else(|| Fault::new(Cause::TooLarge, long()))?;
+    Ok([&line[..], b"\n"].concat().into())
 }
 
 /// Run blocking input or output on a thread of its own. It is finished even when its caller is

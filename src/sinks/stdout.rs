@@ -29,6 +29,7 @@ pub const KIND: Kind = Kind {
     sample: "[sinks.console]\ntype = \"stdout\"\n",
     class: Class::Archive,
     idempotency: Idempotency::None,
+    formats: true,
     proof: Proof::RealServer("a pipe"),
     proves: "that the line was written. Whether anybody reads it shows at the other end.",
     schema: || schemars::schema_for!(Settings),

@@ -34,6 +34,7 @@ key = { file = "{{dir}}/key" }
 "#,
     class: Class::Siem,
     idempotency: Idempotency::None,
+    formats: false,
     proof: Proof::UnverifiedFacts,
     proves: "the transport (address, key, proxy), and that Taegis took one event. Not that its parser \
              for Superna understands it: only Defender's own test event shows that. Create one in \

@@ -107,12 +107,11 @@ fn reference() -> String {
     }
     section(&mut text, "## `[routes.NAME]`", &routes::schema());
     text.push_str("\n## `[unmatched]`\n\nTakes the events that no route takes. Without it they go nowhere, and `check` says so.\n\n`check`, every start and every reload also say which severities, states and categories reach no sink\n(`coverage: medium, low or info, any state: no sink`). A configuration that leaves critical events\nwithout a sink, or that has no sink at all, is refused unless `allow_unrouted = true` stands above the\nfirst section of a file. What an `except` leaves out was meant, and is only told.\n\n");
-    let sinks_key = &routes::schema().to_value()["properties"]["sinks"]["description"];
-    let about = sinks_key.as_str().unwrap();
-    let _ = write!(
-        text,
-        "| key | value | default | |\n|---|---|---|---|\n| `sinks` * | text or list of texts | | {about} |\n"
-    );
+    let mut unmatched = routes::schema();
+    let keys = unmatched.ensure_object()["properties"].as_object_mut().unwrap();
+    keys.retain(|name, _| ["sinks", "format"].contains(&name.as_str()));
+    text.push_str("| key | value | default | |\n|---|---|---|---|\n");
+    rows(&mut text, "", unmatched.as_value(), unmatched.as_value());
     let start = examples(&schema_for!(StartSetting).to_value());
     let _ = write!(text, "\n{}", SINKS.replace("{start}", &start));
     for kind in sinks::KINDS {

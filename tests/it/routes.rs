@@ -31,7 +31,7 @@ fn build(routes: &Value, unmatched: &Value) -> Result<Table, Problems> {
 fn build_with(routes: &Value, unmatched: &Value, decoders: Decoders) -> Result<Table, Problems> {
     let (sources, sinks) = (names(&["superna", "json"]), names(&["soc", "sophos", "archive"]));
     let (routes, unmatched) = (section("routes", routes), section("unmatched", unmatched));
-    Table::build(&routes, &unmatched, &sources, &sinks, decoders)
+    Table::build(&routes, &unmatched, &sources, &sinks, &siemgate::formats::FORMATS, decoders)
 }
 
 fn table(routes: &Value, unmatched: &Value) -> Table {

@@ -42,7 +42,14 @@ fn build(routes: &Value) -> Result<Table, Problems> {
     let sinks: [Arc<str>; 2] = ["soc".into(), "archive".into()];
     let unmatched = section("unmatched", &json!({ "sinks": "archive" }));
     let (routes, sources) = (section("routes", routes), ["superna".into()]);
-    Table::build(&routes, &unmatched, &sources, &sinks, Decoders::new(decoders))
+    Table::build(
+        &routes,
+        &unmatched,
+        &sources,
+        &sinks,
+        &siemgate::formats::FORMATS,
+        Decoders::new(decoders),
+    )
 }
 
 fn table(routes: &Value) -> Table {

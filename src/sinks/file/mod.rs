@@ -41,6 +41,7 @@ path = "{{dir}}/events.ndjson"
 "#,
     class: Class::Archive,
     idempotency: Idempotency::None,
+    formats: true,
     proof: Proof::RealServer("a file system"),
     proves: "that the line is in the file and on stable storage.",
     schema: || schemars::schema_for!(Settings),
