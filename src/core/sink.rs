@@ -94,6 +94,10 @@ pub struct Reply {
     /// How many pieces it says it took (`successCount` and the like), where it says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<u64>,
+    /// How many earlier events were sent again with it, because a connection had ended that may
+    /// have lost them: the destination may have those twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resent: Option<u64>,
     /// The beginning of the reply, at most `Reply::EXCERPT` bytes, without secrets.
     pub excerpt: String,
 }

@@ -23,6 +23,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::core::route::{Format, Shaped};
@@ -58,6 +59,12 @@ impl Default for Named {
     }
 }
 
+impl Serialize for Named {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name)
+    }
+}
+
 impl<'de> Deserialize<'de> for Named {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
@@ -75,7 +82,7 @@ impl JsonSchema for Named {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let option = |format: &&Format| json!({ "type": "string", "const": format.name, "description": format.about });
         let options: Vec<Value> = FORMATS.iter().map(option).collect();
-        json_schema!({ "description": "How the event is written.", "oneOf": options })
+        json_schema!({ "description": "How the event is written, unless its route says so.", "oneOf": options })
     }
 }
 

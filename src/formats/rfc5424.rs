@@ -65,16 +65,21 @@ pub fn element<'p>(
 ) -> Result<String, String> {
     let mut element = format!("[{}", name(id)?);
     for (key, value) in params {
-        element.extend([" ", name(key)?, "=\""]);
-        for c in value.chars() {
-            if matches!(c, '"' | '\\' | ']') {
-                element.push('\\');
-            }
-            element.push(text::shown(c));
-        }
-        element.push('"');
+        element.extend([" ", name(key)?, "=\"", &escaped(value), "\""]);
     }
     Ok(element + "]")
+}
+
+/// A value of structured data as it is written.
+pub fn escaped(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for c in value.chars() {
+        if matches!(c, '"' | '\\' | ']') {
+            out.push('\\');
+        }
+        out.push(text::shown(c));
+    }
+    out
 }
 
 /// 1 to 32 printable characters of ASCII without `=`, `]` and `"`.

@@ -6,9 +6,13 @@
 
 mod file;
 mod http;
+mod socket;
 mod stdout;
+mod syslog;
 mod taegis;
+mod tcp;
 mod tls;
+mod udp;
 
 use std::io;
 use std::sync::Arc;
@@ -29,8 +33,9 @@ pub struct Kind {
     pub name: &'static str,
     /// One line for lists.
     pub about: &'static str,
-    /// A complete section, as TOML, that `check` accepts; `{{peer}}` stands for a base URL and
-    /// `{{dir}}` for a writable folder, so that the conformance suite can run it.
+    /// A complete section, as TOML, that `check` accepts; `{{peer}}` stands for a base URL,
+    /// `{{host}}` for a host with its port and `{{dir}}` for a writable folder, so that the
+    /// conformance suite can run it.
     pub sample: &'static str,
     /// What it is for.
     pub class: Class,
@@ -52,7 +57,10 @@ pub struct Kind {
 impl Kind {
     /// The sample with a destination's base URL and a folder in place of its placeholders.
     pub fn sample_with(&self, peer: &str, dir: &str) -> String {
-        self.sample.replace("{{peer}}", peer).replace("{{dir}}", dir)
+        let host = peer.split_once("://").map_or(peer, |(_, host)| host);
+        let port = if host.contains(':') { "" } else { ":514" };
+        let sample = self.sample.replace("{{host}}", &format!("{host}{port}"));
+        sample.replace("{{peer}}", peer).replace("{{dir}}", dir)
     }
 }
 
@@ -77,7 +85,8 @@ pub enum Proof {
 }
 
 /// All kinds, in the order of `siemgate sinks`.
-pub const KINDS: &[&Kind] = &[&taegis::KIND, &file::KIND, &stdout::KIND];
+pub const KINDS: &[&Kind] =
+    &[&taegis::KIND, &syslog::KIND, &tcp::KIND, &udp::KIND, &file::KIND, &stdout::KIND];
 
 /// The kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {

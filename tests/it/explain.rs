@@ -4,8 +4,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use siemgate::sinks::{KINDS, Kind};
 
-use super::gateway::{Gateway, Told, fixture, told};
-use super::peer::{Answer, Peer};
+use super::destination::{Destination, Way};
+use super::gateway::{Gateway, Told, fixture, told, until};
+use super::peer::Answer;
 use super::sinks::{KEY, files};
 
 const SOURCE: &str = "[sources.superna]\ntype = \"superna\"\npath = \"/webhook\"\n";
@@ -22,22 +23,28 @@ fn explained(sink: &Value) -> Bytes {
     }
 }
 
-/// Everything that arrived at the destination of `kind`.
-fn arrived(kind: &Kind, gateway: &Gateway, peer: &Peer) -> Bytes {
-    if kind.sample.contains("{{peer}}") {
-        let bodies = peer.bodies().into_iter().filter(|body| !body.is_empty());
-        bodies.collect::<Vec<_>>().concat().into()
-    } else if kind.name == "stdout" {
-        std::fs::read(gateway.path("stdout")).unwrap().into()
-    } else if kind.sample.contains("{{dir}}") {
-        files(&gateway.path("out"))
-            .into_iter()
-            .map(|(_, bytes)| bytes)
-            .collect::<Vec<_>>()
-            .concat()
-            .into()
-    } else {
-        panic!("say here where the bytes of a sink of kind {} arrive", kind.name)
+/// Everything that arrived at the destination of `kind`, as soon as it is so many bytes.
+async fn arrived(kind: &Kind, gateway: &Gateway, at: &Destination, bytes: usize) -> Bytes {
+    match &at.way {
+        Way::Http(peer) => {
+            let bodies = peer.bodies().into_iter().filter(|body| !body.is_empty());
+            bodies.collect::<Vec<_>>().concat().into()
+        }
+        // On sockets bytes are delivered when they are on their way. Frames and all.
+        Way::Socket(receiver) => {
+            let all = until("the bytes have come", async || {
+                Some(receiver.came().concat()).filter(|came| came.len() >= bytes)
+            });
+            all.await.into()
+        }
+        Way::Folder => {
+            let files = files(&gateway.path("out")).into_iter().map(|(_, bytes)| bytes);
+            files.collect::<Vec<_>>().concat().into()
+        }
+        Way::Nowhere if kind.name == "stdout" => {
+            std::fs::read(gateway.path("stdout")).unwrap().into()
+        }
+        Way::Nowhere => panic!("say here where the bytes of a sink of kind {} arrive", kind.name),
     }
 }
 
@@ -50,9 +57,11 @@ async fn explains_bytes_are_those_of_the_wire_for_every_kind() {
     ];
     for kind in KINDS {
         for body in &bodies {
-            let peer = Peer::start().await;
-            peer.always(Answer::ok(r#"{"successCount":1}"#));
-            let sample = kind.sample_with(&peer.url(), "{{dir}}/out");
+            let at = Destination::of(kind).await;
+            if let Way::Http(peer) = &at.way {
+                peer.always(Answer::ok(r#"{"successCount":1}"#));
+            }
+            let sample = kind.sample_with(&at.url(), "{{dir}}/out");
             let name = sample.split("[sinks.").nth(1).unwrap().split([']', '.']).next().unwrap();
             let routes = format!("[routes.all]\nsinks = \"{name}\"\n");
             let mut gateway = Gateway::prepared(&[SOURCE, &routes, &sample].concat());
@@ -69,8 +78,17 @@ async fn explains_bytes_are_those_of_the_wire_for_every_kind() {
             assert_eq!(event["id"], **id);
             let [sink] = &event["sinks"].as_array().unwrap()[..] else { panic!("{event}") };
             assert_eq!((&sink["sink"], &sink["kind"]), (&name.into(), &kind.name.into()));
-            assert_eq!(explained(sink), arrived(kind, &gateway, &peer), "{}: {sink}", kind.name);
+            let explained = explained(sink);
+            let arrived = arrived(kind, &gateway, &at, explained.len()).await;
+            assert_eq!(explained, arrived, "{}: {sink}", kind.name);
             assert!(!told.out.contains(KEY), "{}: {}", kind.name, told.out);
+            if matches!(at.way, Way::Socket(_)) {
+                assert_eq!(sink["request"]["url"], at.url(), "{sink}");
+            }
+            let Way::Http(peer) = &at.way else {
+                gateway.finish().await;
+                continue;
+            };
             if let [request] = &peer.requests()[..] {
                 assert_eq!(sink["request"]["method"], *request.method, "{sink}");
                 for header in sink["request"]["headers"].as_array().unwrap() {

@@ -34,7 +34,7 @@ impl Journal {
         info!(
             id = %item.event.id, sink = %self.sink, route = %item.route,
             severity = %finding.severity, state = finding.state.as_str(),
-            status = reply.status, "successCount" = reply.accepted,
+            status = reply.status, "successCount" = reply.accepted, resent = reply.resent,
             attempt = item.attempts, ms = i64::try_from(ms).unwrap_or(i64::MAX),
             "delivered"
         );

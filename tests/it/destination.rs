@@ -1,0 +1,127 @@
+//! Where the events of any kind of sink arrive in tests: an HTTP peer, a receiver on a socket, or a
+//! folder. Chosen by the placeholders of the kind's sample, so that a new kind has one without a
+//! line of its own.
+
+use bytes::Bytes;
+use siemgate::sinks::Kind;
+use tempfile::TempDir;
+
+use super::peer::Peer;
+use super::receiver::Receiver;
+use super::sinks::{files, folder};
+
+/// What a kind delivers to.
+pub enum Way {
+    Http(Peer),
+    Socket(Receiver),
+    Folder,
+    /// Nobody can look.
+    Nowhere,
+}
+
+/// A destination, and a folder with the secret that samples refer to.
+pub struct Destination {
+    pub way: Way,
+    pub dir: TempDir,
+}
+
+/// Whether the kind speaks HTTP.
+pub fn is_http(kind: &Kind) -> bool {
+    kind.sample.contains("{{peer}}")
+}
+
+/// Whether the kind speaks over a connection, on which a broken one makes doubles.
+pub fn is_stream(kind: &Kind) -> bool {
+    kind.sample.contains("tcp://{{host}}")
+}
+
+/// Whether the kind sends datagrams.
+pub fn is_datagram(kind: &Kind) -> bool {
+    kind.sample.contains("udp://{{host}}")
+}
+
+impl Destination {
+    pub async fn of(kind: &Kind) -> Self {
+        let way = match kind {
+            kind if is_http(kind) => Way::Http(Peer::start().await),
+            kind if is_stream(kind) => Way::Socket(Receiver::tcp().await),
+            kind if is_datagram(kind) => Way::Socket(Receiver::udp().await),
+            kind if kind.sample.contains("{{dir}}") => Way::Folder,
+            _ => Way::Nowhere,
+        };
+        Self { way, dir: folder() }
+    }
+
+    /// For the placeholders of the sample.
+    pub fn url(&self) -> String {
+        match &self.way {
+            Way::Http(peer) => peer.url(),
+            Way::Socket(receiver) => receiver.url(),
+            Way::Folder | Way::Nowhere => "http://127.0.0.1:9".into(),
+        }
+    }
+
+    /// The HTTP peer of a kind that speaks HTTP.
+    pub fn peer(&self) -> &Peer {
+        match &self.way {
+            Way::Http(peer) => peer,
+            _ => panic!("no HTTP"),
+        }
+    }
+
+    pub fn forget(&self) {
+        match &self.way {
+            Way::Http(peer) => peer.forget(),
+            Way::Socket(receiver) => receiver.forget(),
+            Way::Folder | Way::Nowhere => {
+                for (name, _) in files(self.dir.path()) {
+                    std::fs::remove_file(self.dir.path().join(name)).unwrap();
+                }
+            }
+        }
+    }
+
+    /// What arrived, in requests, messages or files, as soon as it is `all`; `None` where nobody
+    /// can look.
+    pub async fn arrived(&self, all: impl Fn(&[Bytes]) -> bool) -> Option<Vec<Bytes>> {
+        match &self.way {
+            Way::Http(peer) => Some(peer.bodies()),
+            // A message is delivered when it is on its way.
+            Way::Socket(receiver) => Some(
+                super::gateway::until("everything has come", async || {
+                    Some(receiver.messages()).filter(|messages| all(messages))
+                })
+                .await,
+            ),
+            Way::Folder => {
+                Some(files(self.dir.path()).into_iter().map(|(_, bytes)| bytes.into()).collect())
+            }
+            Way::Nowhere => None,
+        }
+    }
+
+    pub fn can_look(&self) -> bool {
+        !matches!(self.way, Way::Nowhere)
+    }
+
+    /// The JSON of what arrived: without the header of a message.
+    pub fn json<'b>(&self, arrived: &'b [u8]) -> &'b [u8] {
+        match &self.way {
+            Way::Socket(_) => {
+                let start = arrived.iter().position(|byte| *byte == b'{');
+                &arrived[start.expect("an object")..]
+            }
+            _ => arrived,
+        }
+    }
+
+    /// Go away.
+    pub async fn stop(self) -> TempDir {
+        match self.way {
+            Way::Http(peer) => peer.stop().await,
+            Way::Socket(receiver) => receiver.stop().await,
+            Way::Folder | Way::Nowhere => {}
+        }
+        self.dir
+    }
+}
