@@ -30,6 +30,7 @@ address = "tcp://{{host}}"
     idempotency: Idempotency::None,
     formats: true,
     proof: Proof::RealServer("syslog-ng and rsyslog"),
+    proves: "that the bytes left, over TCP or TLS also that somebody holds the connection. Syslog confirms nothing: look at the receiver.",
     schema: || schemars::schema_for!(Settings),
     build,
 };

@@ -25,6 +25,7 @@ framing = "lf"
     idempotency: Idempotency::None,
     formats: true,
     proof: Proof::RealServer("syslog-ng and rsyslog"),
+    proves: "that the bytes left and that somebody holds the connection. TCP confirms no event: look at the receiver.",
     schema: || schemars::schema_for!(Settings),
     build,
 };

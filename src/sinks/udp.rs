@@ -23,6 +23,7 @@ address = "udp://{{host}}"
     idempotency: Idempotency::None,
     formats: true,
     proof: Proof::RealServer("syslog-ng and rsyslog"),
+    proves: "that a datagram left. Whether it arrived shows at the receiver only.",
     schema: || schemars::schema_for!(Settings),
     build,
 };
