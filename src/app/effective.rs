@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::schema::schema;
 use crate::core::config::{Layers, Place, Problems};
+use crate::sinks::Catalogue;
 
 /// Stands for what is not shown.
 const MASK: &str = "***";
@@ -28,7 +29,7 @@ pub struct Setting {
 /// All settings of the folder `dir` and the environment.
 pub fn effective(dir: &Path) -> Result<Vec<Setting>, Problems> {
     let layers = Layers::read(dir)?;
-    let schema = schema();
+    let schema = schema(&Catalogue::of(dir)?.all()?);
     let mut list = List { layers: &layers, root: &schema, settings: Vec::new() };
     list.look(&[], Some(&Value::Object(layers.root().table)), &schema);
     Ok(list.settings)

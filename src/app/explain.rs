@@ -35,7 +35,7 @@ pub struct Explainer {
 
 #[derive(Clone)]
 struct Known {
-    kind: &'static str,
+    kind: Arc<str>,
     sink: Arc<dyn Sink>,
     limits: Limits,
 }
@@ -61,7 +61,7 @@ pub struct Sent {
     /// Its name.
     pub sink: Arc<str>,
     /// Its kind.
-    pub kind: &'static str,
+    pub kind: Arc<str>,
     /// The route that gives it the event.
     pub route: RouteId,
     /// What the route changes of the body: `changed /user`, `removed /files`.
@@ -119,7 +119,7 @@ impl Explainer {
     /// For the configuration of `plan`.
     pub fn of(plan: &Plan) -> Self {
         let known = |sink: &super::SinkPlan| Known {
-            kind: sink.kind.name,
+            kind: sink.kind.name().into(),
             sink: sink.built.sink.clone(),
             limits: sink.built.limits,
         };
@@ -193,7 +193,7 @@ impl Explainer {
     fn sent(&self, sink: &Arc<str>, known: &Known, route: &RouteId, event: &Arc<Event>) -> Sent {
         let mut sent = Sent {
             sink: sink.clone(),
-            kind: known.kind,
+            kind: known.kind.clone(),
             route: route.clone(),
             changes: Vec::new(),
             request: None,

@@ -264,7 +264,7 @@ fn announce(plan: &Plan, engine: &Engine) {
     plan.sources.iter().for_each(|source| engine.metrics.add_source(&source.name));
     plan.table.routes().for_each(|(route, _)| engine.metrics.add_route(route));
     let sinks = plan.sinks.iter();
-    engine.metrics.sinks_are(sinks.map(|sink| (&*sink.name, sink.kind.name, sink.kind.class)));
+    engine.metrics.sinks_are(sinks.map(|sink| (&*sink.name, sink.kind.name(), sink.kind.class())));
     engine.metrics.configured(&plan.hash, Timestamp::now());
     for warning in &plan.warnings {
         tracing::warn!("configuration: {warning}");

@@ -23,7 +23,8 @@ use crate::core::source::{Decoders, Source};
 use crate::formats::FORMATS;
 use crate::http::door::Door;
 use crate::routes::{Gap, Table, UNMATCHED};
-use crate::{sinks, sources};
+use crate::sinks::{self, Catalogue, Entry};
+use crate::sources;
 
 /// The tables of a configuration, and its only value outside a table.
 const SECTIONS: [&str; 10] = [
@@ -84,7 +85,7 @@ pub struct SinkPlan {
     /// Its name.
     pub name: Arc<str>,
     /// Its kind.
-    pub kind: &'static sinks::Kind,
+    pub kind: Entry,
     /// The sink and what the destination takes.
     pub built: sinks::Built,
     /// `[sinks.NAME.delivery]`
@@ -172,12 +173,14 @@ impl Plan {
     /// Read the configuration folder `dir` and the environment.
     pub fn read(dir: &Path) -> Result<Self, Problems> {
         let layers = Layers::read(dir)?;
-        let mut plan = Self::of(&layers).map_err(|problems| placed(problems, &layers))?;
+        let catalogue = Catalogue::of(dir)?;
+        let mut plan =
+            Self::of(&layers, &catalogue).map_err(|problems| placed(problems, &layers))?;
         plan.warnings = placed(std::mem::take(&mut plan.warnings), &layers);
         Ok(plan)
     }
 
-    fn of(layers: &Layers) -> Result<Self, Problems> {
+    fn of(layers: &Layers, catalogue: &Catalogue) -> Result<Self, Problems> {
         let mut root = layers.root();
         let mut reading = Reading { problems: unknown_sections(&root) };
         let allow_unrouted = reading.flag(&mut root, ALLOW_UNROUTED);
@@ -188,7 +191,7 @@ impl Plan {
         let quarantine = reading.section(&mut root, "quarantine");
         let sources = sources_of(&mut reading, &mut root);
         let (pins, unusable) = pins_of(log.as_ref());
-        let sinks = sinks_of(&mut reading, &mut root, &pins);
+        let sinks = sinks_of(&mut reading, &mut root, &pins, catalogue);
         let table = table_of(&mut reading, &mut root, &sources, &sinks);
         let coverage = table.as_ref().map(Table::coverage).unwrap_or_default();
         if let Some(server) = &server {
@@ -361,36 +364,49 @@ fn pins_of(log: Option<&LogSettings>) -> (Pins, Option<Problem>) {
     }
 }
 
-fn sinks_of(reading: &mut Reading, root: &mut Section, pins: &Pins) -> Named<SinkPlan> {
+fn sinks_of(
+    reading: &mut Reading,
+    root: &mut Section,
+    pins: &Pins,
+    catalogue: &Catalogue,
+) -> Named<SinkPlan> {
     let tables = reading.table(root, "sinks");
     let tables = reading.named(tables);
     let now = Timestamp::now();
     let built = tables.into_iter().map(|(name, section)| {
         let section = section.pinned(SinkPins::new(pins.of(&name, now)));
-        (name.clone(), reading.keep(sink_of(name, section)))
+        (name.clone(), reading.keep(sink_of(name, section, catalogue)))
     });
     built.collect()
 }
 
-fn sink_of(name: Arc<str>, mut section: Section) -> Result<SinkPlan, Problems> {
+fn sink_of(
+    name: Arc<str>,
+    mut section: Section,
+    catalogue: &Catalogue,
+) -> Result<SinkPlan, Problems> {
     let (fingerprint, pins) = (section.fingerprint(), section.pins().clone());
     let key = section.key.clone();
     let kind = section.take_text("type").map_err(|problem| {
-        vec![
-            problem
-                .help(format!("known types: {}", kinds(sinks::KINDS.iter().map(|kind| kind.name)))),
-        ]
+        vec![problem.help(format!("known types: {}", kinds(catalogue.names())))]
     })?;
-    let kind = sinks::kind(&kind).ok_or_else(|| {
-        let known = sinks::KINDS.iter().map(|kind| kind.name);
-        vec![Section::unknown_name(format!("{key}.type"), "type of sink", &kind, known)]
+    let kind = catalogue.get(&kind)?.ok_or_else(|| {
+        vec![Section::unknown_name(format!("{key}.type"), "type of sink", &kind, catalogue.names())]
     })?;
     let delivery = section.take("delivery").and_then(|section| section.read::<DeliverySettings>());
     let start = start_of(&mut section);
     let section = section.beside(["type", "delivery", "start"]);
-    let built = (kind.build)(&section).map_err(|problems| meant_for_delivery(&key, problems));
-    let ((delivery, start), built) = both(both(delivery, start), built)?;
+    let built = kind.build(&section).map_err(|problems| meant_for_delivery(&key, problems));
+    let ((mut delivery, start), built) = both(both(delivery, start), built)?;
+    delivery.rate = delivery.rate.or(built.rate);
+    let fingerprint = mixed(fingerprint, kind.fingerprint());
     Ok(SinkPlan { name, kind, built, delivery, pins, start, fingerprint })
+}
+
+/// Changes when either changes.
+fn mixed(mut section: [u8; 32], kind: [u8; 32]) -> [u8; 32] {
+    section.iter_mut().zip(kind).for_each(|(byte, other)| *byte ^= other);
+    section
 }
 
 /// A key of `[sinks.NAME.delivery]` that stands one table too high is told where it belongs.
@@ -446,8 +462,8 @@ fn formless(table: &Table, sinks: &Named<SinkPlan>) -> Problems {
     let mut problems = Problems::new();
     for (route, format, names) in table.formats() {
         let plans = sinks.iter().filter(|(name, _)| names.contains(name));
-        let fixed = plans.filter_map(|(name, plan)| Some((name, plan.as_ref()?.kind)));
-        for (name, kind) in fixed.filter(|(_, kind)| !kind.formats) {
+        let fixed = plans.filter_map(|(name, plan)| Some((name, &plan.as_ref()?.kind)));
+        for (name, kind) in fixed.filter(|(_, kind)| !kind.formats()) {
             let section = if &**route == UNMATCHED {
                 UNMATCHED.to_owned()
             } else {
@@ -455,7 +471,8 @@ fn formless(table: &Table, sinks: &Named<SinkPlan>) -> Problems {
             };
             let what = format!(
                 "sink `{name}` cannot write {}: {} knows one form only",
-                format.name, kind.name
+                format.name,
+                kind.name()
             );
             problems.push(
                 Problem::new(format!("{section}.format"), what)
@@ -504,6 +521,6 @@ fn placed(problems: Problems, layers: &Layers) -> Problems {
 impl SinkPlan {
     /// Whether the sink keeps copies rather than telling anybody.
     pub fn is_archive(&self) -> bool {
-        self.kind.class == Class::Archive
+        self.kind.class() == Class::Archive
     }
 }

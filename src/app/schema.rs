@@ -11,16 +11,17 @@ use crate::core::config::{
     DeliverySettings, JournalSettings, LogSettings, QuarantineSettings, ServerSettings, SourceDoor,
     StartSetting,
 };
-use crate::{routes, sinks, sources};
+use crate::sinks::Entry;
+use crate::{routes, sources};
 
 /// What names of sources, routes and sinks look like.
 const NAME: &str = "^[a-z0-9_-]{1,64}$";
 
-/// The schema (draft 2020-12).
-pub fn schema() -> Value {
+/// The schema (draft 2020-12), with these kinds of sink.
+pub fn schema(sinks: &[Entry]) -> Value {
     let mut defs = Defs::default();
     let sources = sources::KINDS.iter().map(|kind| source(kind, &mut defs)).collect();
-    let sinks = sinks::KINDS.iter().map(|kind| sink(kind, &mut defs)).collect();
+    let sinks = sinks.iter().map(|kind| sink(kind, &mut defs)).collect();
     let route = without_defaults(defs.part(routes::schema()));
     let properties = json!({
         "allow_unrouted": {
@@ -92,7 +93,7 @@ fn source(kind: &sources::Kind, defs: &mut Defs) -> Value {
     table(kind.name, kind.about, [door, own])
 }
 
-fn sink(kind: &sinks::Kind, defs: &mut Defs) -> Value {
+fn sink(kind: &Entry, defs: &mut Defs) -> Value {
     let mut delivery = defs.part(schema_for!(DeliverySettings));
     delivery["description"] = "How events are handed to this sink.".into();
     let mut start = defs.part(schema_for!(StartSetting));
@@ -100,8 +101,8 @@ fn sink(kind: &sinks::Kind, defs: &mut Defs) -> Value {
         "Where a sink that has never run begins: \"now\", \"oldest\" or a time back.".into();
     start["default"] = "now".into();
     let common = json!({ "properties": { "delivery": delivery, "start": start } });
-    let own = defs.part((kind.schema)());
-    table(kind.name, kind.about, [own, common])
+    let own = defs.part(kind.schema());
+    table(kind.name(), kind.about(), [own, common])
 }
 
 /// A table whose `type` is `name`, with the keys of all `parts`.

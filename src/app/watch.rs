@@ -71,15 +71,22 @@ async fn settle(changed: &Notify) {
 fn watch(folder: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let concerns_us = |event: &notify::Event| {
-            let names = event.paths.iter().filter_map(|path| path.file_name());
             !matches!(event.kind, EventKind::Access(_))
-                && names.into_iter().any(|name| is_layer(&name.to_string_lossy()))
+                && event.paths.iter().any(|path| is_read(path))
         };
         // An error means that events may have been missed: look.
         if event.as_ref().map_or(true, concerns_us) {
             changed.notify_one();
         }
     })?;
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    watcher.watch(folder, RecursiveMode::Recursive)?;
     Ok(watcher)
+}
+
+/// Whether `path` is a file of the configuration or of its presets: other folders, such as that of
+/// the test cases, change nothing.
+fn is_read(path: &Path) -> bool {
+    let is_layer = path.file_name().is_some_and(|name| is_layer(&name.to_string_lossy()));
+    let beside = path.parent().and_then(Path::file_name);
+    is_layer && beside.is_none_or(|folder| folder != "tests")
 }

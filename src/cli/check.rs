@@ -48,7 +48,7 @@ fn tell(config: &Path, plan: &Plan) {
         println!("  route {route} -> {}", sinks.join(", "));
     }
     for sink in &plan.sinks {
-        println!("  sink {} ({})", sink.name, sink.kind.name);
+        println!("  sink {} ({})", sink.name, sink.kind.name());
     }
     for gap in &plan.coverage {
         println!("coverage: {gap}");
@@ -80,7 +80,7 @@ fn run_for_machines(config: &Path, arguments: &Arguments) -> Exit {
 
 fn meaning(plan: &Plan) -> Value {
     let sources = plan.sources.iter().map(|s| json!({ "name": s.name, "type": s.kind.name }));
-    let sinks = plan.sinks.iter().map(|s| json!({ "name": s.name, "type": s.kind.name }));
+    let sinks = plan.sinks.iter().map(|s| json!({ "name": s.name, "type": s.kind.name() }));
     let routes = plan.table.routes().map(|(name, sinks)| json!({ "name": name, "sinks": sinks }));
     json!({
         "good": true,

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{Exit, print, tell_problems};
 use crate::app::{Setting, effective, schema};
 use crate::core::config::Place;
+use crate::sinks::Catalogue;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -29,7 +30,13 @@ pub(super) enum Command {
 
 pub(super) fn run(config: &Path, command: &Command) -> Exit {
     match command {
-        Command::Schema => print(format!("{:#}\n", schema()).as_bytes()),
+        Command::Schema => match Catalogue::of(config).and_then(|sinks| sinks.all()) {
+            Ok(sinks) => print(format!("{:#}\n", schema(&sinks)).as_bytes()),
+            Err(problems) => {
+                tell_problems(&problems);
+                Exit::Config
+            }
+        },
         Command::Show { origin, json } => match effective(config) {
             Ok(settings) if *json => print(format!("{:#}\n", machine(&settings)).as_bytes()),
             Ok(settings) => print(people(&settings, *origin).as_bytes()),

@@ -167,7 +167,7 @@ fn tell_proof(plan: &Plan, answer: &Value) {
         deliveries(answer).any(|at| at["sink"] == *sink.name && at["state"] == "delivered")
     };
     for sink in plan.sinks.iter().filter(delivered) {
-        println!("{} proves {}", sink.name, sink.kind.proves);
+        println!("{} proves {}", sink.name, sink.kind.proves());
     }
 }
 

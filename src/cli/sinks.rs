@@ -4,9 +4,10 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
-use super::{Exit, failed, letters, pins};
+use super::{Exit, failed, letters, pins, tell_problems};
 use crate::core::config::Section;
-use crate::sinks::{KINDS, Kind, kind};
+use crate::core::sink::Class;
+use crate::sinks::{Catalogue, Entry};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -40,40 +41,77 @@ pub(super) fn run(config: &Path, arguments: &Arguments) -> Exit {
         Some(Command::Pins(which)) => return pins::list(config, which),
         None => {}
     }
-    let known = || KINDS.iter().map(|kind| kind.name);
-    let shown: Vec<&Kind> = match &arguments.name {
-        None => KINDS.to_vec(),
-        Some(name) => match kind(name) {
-            Some(kind) => vec![kind],
-            None => return failed(Section::unknown_name("", "kind of sink", name, known())),
-        },
+    match shown(config, arguments.name.as_deref()) {
+        Ok(shown) => print(&shown, arguments),
+        Err(exit) => exit,
+    }
+}
+
+/// The kinds that were asked for.
+fn shown(config: &Path, name: Option<&str>) -> Result<Vec<Entry>, Exit> {
+    let told = |problems| {
+        tell_problems(&problems);
+        Exit::Config
     };
+    let catalogue = Catalogue::of(config).map_err(told)?;
+    let Some(name) = name else { return catalogue.all().map_err(told) };
+    match catalogue.get(name).map_err(told)? {
+        Some(kind) => Ok(vec![kind]),
+        None => Err(failed(Section::unknown_name("", "kind of sink", name, catalogue.names()))),
+    }
+}
+
+fn print(shown: &[Entry], arguments: &Arguments) -> Exit {
     match (arguments.json, &arguments.name) {
-        (true, _) => println!("{:#}", serde_json::Value::from_iter(shown.into_iter().map(facts))),
-        (false, None) => {
-            shown.into_iter().for_each(|kind| println!("{:<10} {}", kind.name, kind.about))
-        }
-        (false, Some(_)) => shown.into_iter().for_each(show),
+        (true, _) => println!("{:#}", serde_json::Value::from_iter(shown.iter().map(facts))),
+        (false, None) => list(shown),
+        (false, Some(_)) => shown.iter().for_each(show),
     }
     Exit::Ok
 }
 
-fn facts(kind: &Kind) -> serde_json::Value {
+fn facts(kind: &Entry) -> serde_json::Value {
     serde_json::json!({
-        "name": kind.name,
-        "about": kind.about,
-        "class": kind.class,
-        "idempotency": kind.idempotency,
-        "proof": kind.proof,
-        "proves": kind.proves,
-        "sample": kind.sample,
-        "settings": (kind.schema)(),
+        "name": kind.name(),
+        "about": kind.about(),
+        "class": kind.class(),
+        "idempotency": kind.idempotency(),
+        "proof": kind.proof(),
+        "setup": kind.setup(),
+        "proves": kind.proves(),
+        "docs": kind.docs(),
+        "sample": kind.sample(),
+        "settings": kind.schema(),
     })
 }
 
-fn show(kind: &Kind) {
-    println!("{}: {}\n", kind.name, kind.about);
-    let schema = (kind.schema)().to_value();
+const CLASSES: [(Class, &str); 4] = [
+    (Class::Siem, "SIEM, XDR and data platforms"),
+    (Class::Incident, "Tickets and incidents"),
+    (Class::People, "Chat and mail"),
+    (Class::Archive, "Archives and streams"),
+];
+
+fn list(shown: &[Entry]) {
+    for (class, title) in CLASSES {
+        println!("{title}");
+        for kind in shown.iter().filter(|kind| kind.class() == class) {
+            println!("  {:<22} {}", kind.name(), kind.about());
+        }
+    }
+    println!("\n`siemgate sinks NAME` shows one with its settings and a complete section.");
+}
+
+fn show(kind: &Entry) {
+    println!("{}: {}\n", kind.name(), kind.about());
+    for (title, text) in
+        [("First", kind.setup()), ("A delivery proves", kind.proves()), ("Built from", kind.docs())]
+    {
+        if !text.is_empty() {
+            println!("{title}: {text}\n");
+        }
+    }
+    let schema = kind.schema().to_value();
     let required = |name: &str| {
         let required = schema.get("required").and_then(|r| r.as_array());
         required.is_some_and(|required| required.iter().any(|r| r == name))
@@ -88,7 +126,7 @@ fn show(kind: &Kind) {
     }
     println!(
         "\nIn config.d/50-{}.toml:\n\n{}",
-        kind.name,
+        kind.name(),
         kind.sample_with("https://siem.example", "/etc/siemgate").trim()
     );
 }

@@ -113,6 +113,8 @@ pub struct Finding {
     pub reported_severity: Severity,
     /// Action taken, pending or undone.
     pub state: State,
+    /// The state ends the incident: an update that closes what was opened.
+    pub ended: bool,
     /// `ransomware`, `auditor`, `activity_report`, `test`, … in the source's words.
     pub category: Option<Cow<'static, str>>,
     /// A drill or a test, not an attack.

@@ -201,7 +201,7 @@ pub struct Limits {
 }
 
 /// What a kind of sink is for; later guards depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// Wants every event.
@@ -227,11 +227,12 @@ impl Class {
 }
 
 /// Whether the destination recognises an event that it is sent twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Idempotency {
     /// The product deduplicates by a key that the sink sends.
     Native,
     /// A repeated delivery may show twice.
+    #[default]
     None,
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::facts::Facts;
 use super::fields::{Field, Spare, fit};
-use super::severity::levels;
+use super::scales;
 use super::text;
 use crate::core::Timestamp;
 use crate::core::route::{Format, Shaped};
@@ -38,7 +38,7 @@ fn write(event: &Shaped, room: usize) -> Option<Bytes> {
 
 /// `CEF:0|vendor|product|version|class|name|severity|`
 fn header(facts: &Facts<'_>) -> String {
-    let severity = levels(facts.finding.severity).cef.to_string();
+    let severity = scales::cef(facts.finding.severity).to_string();
     let mut header = "CEF:0|".to_owned();
     for (text, most) in [
         (facts.vendor(), 63),

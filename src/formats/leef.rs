@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::facts::Facts;
 use super::fields::{Escape, Field, Spare, fit};
-use super::severity::levels;
+use super::scales;
 use super::text;
 use crate::core::route::{Format, Shaped};
 
@@ -89,7 +89,7 @@ fn fields<'f>(facts: &Facts<'f>) -> Vec<Field<'f>> {
     vec![
         Field::new("devTime", [happened.strftime(TIME).to_string()], 64, Spare::Never),
         Field::new("devTimeFormat", [TIME_FORMAT], 64, Spare::Never),
-        Field::new("sev", [levels(finding.severity).leef.to_string()], 2, Spare::Never),
+        Field::new("sev", [scales::leef(finding.severity).to_string()], 2, Spare::Never),
         Field::new("cat", finding.category.as_deref(), 255, Spare::Minor),
         Field::new("usrName", finding.user.as_deref(), 255, Spare::Who),
         Field::new("src", finding.client_ips.first().map(String::as_str), 255, Spare::Who),

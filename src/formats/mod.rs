@@ -14,8 +14,8 @@ mod leef;
 pub mod lines;
 pub mod rfc3164;
 pub mod rfc5424;
-mod severity;
-mod shorten;
+pub mod scales;
+pub mod shorten;
 mod text;
 
 use std::borrow::Cow;

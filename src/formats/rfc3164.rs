@@ -4,7 +4,7 @@
 //! name without its domain; the tag has letters and digits only. The message itself is a format's.
 
 use super::facts::Facts;
-use super::severity::levels;
+use super::scales;
 use super::text;
 use crate::core::route::Shaped;
 
@@ -32,7 +32,7 @@ impl Header {
         let facts = Facts::of(event);
         format!(
             "<{}>{} {} {}: ",
-            self.facility * 8 + levels(facts.finding.severity).syslog,
+            self.facility * 8 + scales::syslog(facts.finding.severity),
             facts.received.strftime("%b %e %H:%M:%S"),
             self.hostname,
             self.tag,

@@ -5,7 +5,7 @@
 //! header of an event is the same however often it is sent. The message itself is a format's.
 
 use super::facts::Facts;
-use super::severity::levels;
+use super::scales;
 use super::text;
 use crate::core::route::Shaped;
 
@@ -42,7 +42,7 @@ impl Header {
         let facts = Facts::of(event);
         format!(
             "<{}>1 {} {} {} - {} {} ",
-            self.facility * 8 + levels(facts.finding.severity).syslog,
+            self.facility * 8 + scales::syslog(facts.finding.severity),
             facts.received.strftime("%Y-%m-%dT%H:%M:%S.%3fZ"),
             self.hostname,
             self.app_name,

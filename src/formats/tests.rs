@@ -385,6 +385,7 @@ fn everything() -> Finding {
     Finding {
         severity: Severity::Critical,
         reported_severity: Severity::High,
+        ended: false,
         state: State::Known("locked_out".into()),
         vendor: Some("Superna".into()),
         product: Some("Data Security Edition".into()),

@@ -4,8 +4,11 @@
 //! and the conformance suite all read it, so a kind that is in it has all of them. Building a sink
 //! never touches the network. A sink retries, counts and logs nothing: see `core/sink.rs`.
 
+mod auth;
+mod catalogue;
 mod file;
 mod http;
+pub mod preset;
 mod socket;
 mod stdout;
 mod syslog;
@@ -22,10 +25,12 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::core::config::{Problems, Section};
+use crate::core::config::{Problems, Rate, Section};
 use crate::core::route::Shaped;
 use crate::core::sink::{Cause, Class, Fault, Idempotency, Limits, Piece, Sink};
 use crate::formats::{RAW, lines};
+
+pub use catalogue::{Catalogue, Entry, FOLDER};
 
 /// One kind of sink: everything the rest of the program knows of it.
 pub struct Kind {
@@ -48,20 +53,12 @@ pub struct Kind {
     /// What a delivery proves, what it does not, and where the product then shows the event: for
     /// whoever has just sent a test event.
     pub proves: &'static str,
+    /// What the destination answers to a good request, status and body: for tests of all kinds.
+    pub success: (u16, &'static str),
     /// Its settings, without the keys that all sinks share.
     pub schema: fn() -> Schema,
     /// Build from its settings. Pure but for reading files that the settings name.
     pub build: fn(&Section) -> Result<Built, Problems>,
-}
-
-impl Kind {
-    /// The sample with a destination's base URL and a folder in place of its placeholders.
-    pub fn sample_with(&self, peer: &str, dir: &str) -> String {
-        let host = peer.split_once("://").map_or(peer, |(_, host)| host);
-        let port = if host.contains(':') { "" } else { ":514" };
-        let sample = self.sample.replace("{{host}}", &format!("{host}{port}"));
-        sample.replace("{{peer}}", peer).replace("{{dir}}", dir)
-    }
 }
 
 /// A sink ready for its worker.
@@ -70,6 +67,22 @@ pub struct Built {
     pub sink: Arc<dyn Sink>,
     /// What the destination takes at most with these settings.
     pub limits: Limits,
+    /// Most events in a time, unless the user sets another.
+    pub rate: Option<Rate>,
+}
+
+impl Built {
+    /// A sink with what its destination takes.
+    pub fn new(sink: Arc<dyn Sink>, limits: Limits) -> Self {
+        Self { sink, limits, rate: None }
+    }
+
+    /// The same with the vendor's rate.
+    #[must_use]
+    pub fn with_rate(mut self, rate: Option<Rate>) -> Self {
+        self.rate = rate;
+        self
+    }
 }
 
 /// How well the wire facts of a kind are known.
@@ -85,13 +98,15 @@ pub enum Proof {
 }
 
 /// All kinds, in the order of `siemgate sinks`.
-pub const KINDS: &[&Kind] =
-    &[&taegis::KIND, &syslog::KIND, &tcp::KIND, &udp::KIND, &file::KIND, &stdout::KIND];
-
-/// The kind called `name`.
-pub fn kind(name: &str) -> Option<&'static Kind> {
-    KINDS.iter().copied().find(|kind| kind.name == name)
-}
+pub const KINDS: &[&Kind] = &[
+    &taegis::KIND,
+    &preset::KIND,
+    &syslog::KIND,
+    &tcp::KIND,
+    &udp::KIND,
+    &file::KIND,
+    &stdout::KIND,
+];
 
 /// Read settings that include flattened `parts`, the inner ones first.
 ///

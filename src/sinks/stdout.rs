@@ -32,6 +32,7 @@ pub const KIND: Kind = Kind {
     formats: true,
     proof: Proof::RealServer("a pipe"),
     proves: "that the line was written. Whether anybody reads it shows at the other end.",
+    success: (0, ""),
     schema: || schemars::schema_for!(Settings),
     build,
 };
@@ -53,7 +54,7 @@ fn build(section: &Section) -> Result<Built, Problems> {
         in_flight: 1,
         ordered: true,
     };
-    Ok(Built { sink: Arc::new(Stdout::over(io::stdout())), limits })
+    Ok(Built::new(Arc::new(Stdout::over(io::stdout())), limits))
 }
 
 struct Stdout<W> {

@@ -40,6 +40,7 @@ key = { file = "{{dir}}/key" }
              for Superna understands it: only Defender's own test event shows that. Create one in \
              Defender, then search in Sophos XDR: \
              FROM thirdparty WHERE sensor_id='Superna.io' EARLIEST=-7d",
+    success: (200, r#"{"successCount":1}"#),
     schema: || schemars::schema_for!(Settings),
     build,
 };
@@ -130,7 +131,7 @@ fn built(section: &Section, settings: Settings, authorization: HeaderValue, clie
         in_flight: 4,
         ordered: false,
     };
-    Built { sink: std::sync::Arc::new(ApiSink::new(client, taegis)), limits }
+    Built::new(std::sync::Arc::new(ApiSink::new(client, taegis)), limits)
 }
 
 impl HttpApi for Taegis {

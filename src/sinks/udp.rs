@@ -24,6 +24,7 @@ address = "udp://{{host}}"
     formats: true,
     proof: Proof::RealServer("syslog-ng and rsyslog"),
     proves: "that a datagram left. Whether it arrived shows at the receiver only.",
+    success: (0, ""),
     schema: || schemars::schema_for!(Settings),
     build,
 };

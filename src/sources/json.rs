@@ -55,6 +55,9 @@ struct Settings {
     severities: BTreeMap<String, Severity>,
     /// What was done, or where the incident stands: `"/status"`.
     state: Paths,
+    /// States that end an incident, in any spelling. Such an event counts as information, whatever
+    /// severity it repeats.
+    ended: Vec<String>,
     /// What kind of event it is.
     category: Paths,
     /// One line for people.
@@ -96,6 +99,7 @@ impl Default for Settings {
             severity: None,
             severities: BTreeMap::new(),
             state: None,
+            ended: ["resolved", "closed"].map(str::to_owned).into(),
             category: None,
             title: None,
             time: None,
@@ -150,6 +154,7 @@ impl Json {
         let times = Times::in_zone(&format!("{}.timezone", section.key), &settings.timezone)
             .map_err(|problem| vec![problem])?;
         let words = std::mem::take(&mut settings.severities);
+        settings.ended.iter_mut().for_each(|state| *state = normalise(state));
         settings.severities =
             words.into_iter().map(|(word, step)| (normalise(&word), step)).collect();
         Ok(Self { settings, times })
@@ -161,12 +166,14 @@ impl Json {
         let (state, known_state) = state(&at.state, body);
         let (time, known_time) = self.time(body);
         let named = [("severity", known_severity), ("state", known_state), ("time", known_time)];
+        let ended = self.settings.ended.contains(&state.as_str().to_owned());
         Finding {
             vendor: at.vendor.clone().map(Cow::Owned),
             product: at.product.clone().map(Cow::Owned),
-            severity,
+            severity: if ended { Severity::Info } else { severity },
             reported_severity: severity,
             state,
+            ended,
             time,
             category: first(&at.category, body).map(Cow::Owned),
             simulated: first(&at.simulated, body).is_some_and(|flag| truth(&flag)),

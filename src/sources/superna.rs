@@ -131,6 +131,7 @@ impl Superna {
         if !matches!(finding.state, State::Known(_)) {
             finding.unknown.push("state");
         }
+        finding.ended = meaning::ended(&finding.state);
         finding.severity = meaning::effective(finding.reported_severity, &finding.state);
     }
 

@@ -17,6 +17,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use siemgate::core::certificate::Fingerprint;
+use siemgate::sinks::Entry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -145,6 +146,7 @@ pub struct Server {
     pub port: u16,
     config: Arc<Mutex<Arc<ServerConfig>>>,
     received: Arc<Mutex<Vec<u8>>>,
+    answer: Arc<Mutex<String>>,
     task: JoinHandle<()>,
 }
 
@@ -160,9 +162,17 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let config = Arc::new(Mutex::new(config(leaf, demands)));
         let received: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let serving = serve(listener, config.clone(), received.clone(), demands.hangs_up);
+        let answer = Arc::new(Mutex::new(whole(200, "{}")));
+        let talk = (received.clone(), answer.clone());
+        let serving = serve(listener, config.clone(), talk, demands.hangs_up);
         let task = tokio::spawn(serving);
-        Self { port, config, received, task }
+        Self { port, config, received, answer, task }
+    }
+
+    /// Answer every request as the destination of `kind` answers good ones.
+    pub fn answers_like(&self, kind: &Entry) {
+        let (status, body) = kind.success();
+        *self.answer.lock().unwrap() = whole(status, &body);
     }
 
     /// Show `leaf` from now on, to those who connect from now on.
@@ -185,6 +195,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+fn whole(status: u16, body: &str) -> String {
+    format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 fn config(leaf: &Leaf, demands: Demands<'_>) -> Arc<ServerConfig> {
@@ -213,18 +227,18 @@ fn config(leaf: &Leaf, demands: Demands<'_>) -> Arc<ServerConfig> {
 async fn serve(
     listener: TcpListener,
     config: Arc<Mutex<Arc<ServerConfig>>>,
-    received: Arc<Mutex<Vec<u8>>>,
+    talk: (Arc<Mutex<Vec<u8>>>, Arc<Mutex<String>>),
     hangs_up: bool,
 ) {
     // Dropped with this task, and every connection with it.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let acceptor = TlsAcceptor::from(config.lock().unwrap().clone());
-        let received = received.clone();
+        let (received, answer) = talk.clone();
         connections.spawn(async move {
             let stream = acceptor.accept(stream).await;
             if let (Ok(stream), false) = (stream, hangs_up) {
-                let _ = converse(stream, &received).await;
+                let _ = converse(stream, &received, &answer).await;
             }
         });
     }
@@ -233,6 +247,7 @@ async fn serve(
 async fn converse(
     mut stream: TlsStream<TcpStream>,
     received: &Mutex<Vec<u8>>,
+    answer: &Mutex<String>,
 ) -> std::io::Result<()> {
     let (mut read, mut buffer) = (Vec::new(), [0; 4_096]);
     loop {
@@ -244,7 +259,8 @@ async fn converse(
         read.extend_from_slice(&buffer[..count]);
         if is_whole_request(&read) {
             read.clear();
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await?;
+            let answer = answer.lock().unwrap().clone();
+            stream.write_all(answer.as_bytes()).await?;
             stream.flush().await?;
         }
     }

@@ -314,10 +314,11 @@ fn json(text: &str) -> Value {
 fn the_schema_takes_what_is_shipped_and_refuses_mistakes() {
     let told: Printed = siemgate().args(["config", "schema"]).output().unwrap().into();
     let schema: Value = serde_json::from_str(&told.out).unwrap();
-    assert_eq!(schema, app::schema());
+    assert_eq!(schema, app::schema(&sinks::Catalogue::default().all().unwrap()));
     let shipped =
         names(&root().join("config.d")).into_iter().map(|path| fs::read_to_string(path).unwrap());
-    let samples = sinks::KINDS.iter().map(|kind| kind.sample_with("https://siem.example", "/tmp"));
+    let kinds = sinks::Catalogue::default().all().unwrap();
+    let samples = kinds.iter().map(|kind| kind.sample_with("https://siem.example", "/tmp"));
     for text in shipped.chain(samples).chain(GOOD.map(|(_, text)| text.to_owned())) {
         fits(&json(&text), &schema, &schema).map_err(|error| format!("{error}\n{text}")).unwrap();
     }

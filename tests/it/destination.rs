@@ -3,10 +3,10 @@
 //! line of its own.
 
 use bytes::Bytes;
-use siemgate::sinks::Kind;
+use siemgate::sinks::Entry;
 use tempfile::TempDir;
 
-use super::peer::Peer;
+use super::peer::{Answer, Peer};
 use super::receiver::Receiver;
 use super::sinks::{files, folder};
 
@@ -26,27 +26,32 @@ pub struct Destination {
 }
 
 /// Whether the kind speaks HTTP.
-pub fn is_http(kind: &Kind) -> bool {
-    kind.sample.contains("{{peer}}")
+pub fn is_http(kind: &Entry) -> bool {
+    kind.sample().contains("{{peer}}")
 }
 
 /// Whether the kind speaks over a connection, on which a broken one makes doubles.
-pub fn is_stream(kind: &Kind) -> bool {
-    kind.sample.contains("tcp://{{host}}")
+pub fn is_stream(kind: &Entry) -> bool {
+    kind.sample().contains("tcp://{{host}}")
 }
 
 /// Whether the kind sends datagrams.
-pub fn is_datagram(kind: &Kind) -> bool {
-    kind.sample.contains("udp://{{host}}")
+pub fn is_datagram(kind: &Entry) -> bool {
+    kind.sample().contains("udp://{{host}}")
 }
 
 impl Destination {
-    pub async fn of(kind: &Kind) -> Self {
+    pub async fn of(kind: &Entry) -> Self {
         let way = match kind {
-            kind if is_http(kind) => Way::Http(Peer::start().await),
+            kind if is_http(kind) => {
+                let peer = Peer::start().await;
+                let (status, body) = kind.success();
+                peer.always(Answer::new(status, body));
+                Way::Http(peer)
+            }
             kind if is_stream(kind) => Way::Socket(Receiver::tcp().await),
             kind if is_datagram(kind) => Way::Socket(Receiver::udp().await),
-            kind if kind.sample.contains("{{dir}}") => Way::Folder,
+            kind if kind.sample().contains("{{dir}}") => Way::Folder,
             _ => Way::Nowhere,
         };
         Self { way, dir: folder() }

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use siemgate::sinks::{KINDS, Kind};
+use siemgate::sinks::{Catalogue, Entry};
 
 use super::destination::{Destination, Way};
 use super::gateway::{Gateway, Told, fixture, told, until};
-use super::peer::Answer;
 use super::sinks::{KEY, files};
+use super::sinks_conformance::success;
 
 const SOURCE: &str = "[sources.superna]\ntype = \"superna\"\npath = \"/webhook\"\n";
 
@@ -24,7 +24,7 @@ fn explained(sink: &Value) -> Bytes {
 }
 
 /// Everything that arrived at the destination of `kind`, as soon as it is so many bytes.
-async fn arrived(kind: &Kind, gateway: &Gateway, at: &Destination, bytes: usize) -> Bytes {
+async fn arrived(kind: &Entry, gateway: &Gateway, at: &Destination, bytes: usize) -> Bytes {
     match &at.way {
         Way::Http(peer) => {
             let bodies = peer.bodies().into_iter().filter(|body| !body.is_empty());
@@ -41,10 +41,10 @@ async fn arrived(kind: &Kind, gateway: &Gateway, at: &Destination, bytes: usize)
             let files = files(&gateway.path("out")).into_iter().map(|(_, bytes)| bytes);
             files.collect::<Vec<_>>().concat().into()
         }
-        Way::Nowhere if kind.name == "stdout" => {
+        Way::Nowhere if kind.name() == "stdout" => {
             std::fs::read(gateway.path("stdout")).unwrap().into()
         }
-        Way::Nowhere => panic!("say here where the bytes of a sink of kind {} arrive", kind.name),
+        Way::Nowhere => panic!("say here where the bytes of a sink of kind {} arrive", kind.name()),
     }
 }
 
@@ -55,11 +55,11 @@ async fn explains_bytes_are_those_of_the_wire_for_every_kind() {
         b"{ \"severity\" :\t\"CRITICAL\",\r\n \"files\": [\"b\xff\xe9.doc\", \"two  blanks\"] }\n"
             .to_vec(),
     ];
-    for kind in KINDS {
+    for kind in Catalogue::default().all().unwrap() {
         for body in &bodies {
-            let at = Destination::of(kind).await;
+            let at = Destination::of(&kind).await;
             if let Way::Http(peer) = &at.way {
-                peer.always(Answer::ok(r#"{"successCount":1}"#));
+                peer.always(success(&kind));
             }
             let sample = kind.sample_with(&at.url(), "{{dir}}/out");
             let name = sample.split("[sinks.").nth(1).unwrap().split([']', '.']).next().unwrap();
@@ -69,19 +69,19 @@ async fn explains_bytes_are_those_of_the_wire_for_every_kind() {
             std::fs::write(gateway.path("out/key"), format!("{KEY}\n")).unwrap();
             gateway.launch().await;
             let posted = gateway.post("/webhook?wait=30s", body.clone()).await;
-            assert_eq!(posted.json()["settled"], true, "{}: {posted:?}", kind.name);
+            assert_eq!(posted.json()["settled"], true, "{}: {posted:?}", kind.name());
             let [id] = &posted.ids()[..] else { panic!("not one event") };
 
             let told = gateway.cli(&["explain", id, "--json"]).await;
-            assert_eq!(told.code, Some(0), "{}: {told:?}", kind.name);
+            assert_eq!(told.code, Some(0), "{}: {told:?}", kind.name());
             let event = &serde_json::from_str::<Value>(&told.out).unwrap()["events"][0];
             assert_eq!(event["id"], **id);
             let [sink] = &event["sinks"].as_array().unwrap()[..] else { panic!("{event}") };
-            assert_eq!((&sink["sink"], &sink["kind"]), (&name.into(), &kind.name.into()));
+            assert_eq!((&sink["sink"], &sink["kind"]), (&name.into(), &kind.name().into()));
             let explained = explained(sink);
-            let arrived = arrived(kind, &gateway, &at, explained.len()).await;
-            assert_eq!(explained, arrived, "{}: {sink}", kind.name);
-            assert!(!told.out.contains(KEY), "{}: {}", kind.name, told.out);
+            let arrived = arrived(&kind, &gateway, &at, explained.len()).await;
+            assert_eq!(explained, arrived, "{}: {sink}", kind.name());
+            assert!(!told.out.contains(KEY), "{}: {}", kind.name(), told.out);
             if matches!(at.way, Way::Socket(_)) {
                 assert_eq!(sink["request"]["url"], at.url(), "{sink}");
             }

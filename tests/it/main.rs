@@ -36,6 +36,7 @@ mod outages;
 mod peer;
 mod pins;
 mod poison;
+mod presets;
 mod products;
 mod quarantine;
 mod receiver;

@@ -45,6 +45,17 @@ impl Request {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The body before it was compressed.
+    pub fn plain(&self) -> Bytes {
+        if self.header("content-encoding") != Some("gzip") {
+            return self.body.clone();
+        }
+        let mut plain = Vec::new();
+        let mut reader = flate2::read::GzDecoder::new(&self.body[..]);
+        std::io::Read::read_to_end(&mut reader, &mut plain).unwrap();
+        plain.into()
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
@@ -183,7 +194,7 @@ impl Peer {
 
     /// The bodies of everything that came so far.
     pub fn bodies(&self) -> Vec<Bytes> {
-        self.requests().into_iter().map(|request| request.body).collect()
+        self.requests().iter().map(Request::plain).collect()
     }
 
     /// Forget what came so far; `wait_for` counts from here.

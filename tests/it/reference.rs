@@ -117,7 +117,10 @@ fn reference() -> String {
     for kind in sinks::KINDS {
         let title = format!("### `[sinks.NAME]` with `type = \"{}\"`", kind.name);
         section(&mut text, &title, &(kind.schema)());
-        let sample = kind.sample_with("https://siem.example", "/var/lib/siemgate");
+        let sample = kind
+            .sample
+            .replace("{{peer}}", "https://siem.example")
+            .replace("{{dir}}", "/var/lib/siemgate");
         let _ = write!(text, "\n```toml\n{}\n```\n", sample.trim());
     }
     section(&mut text, "## `[sinks.NAME.delivery]`", &schema_for!(DeliverySettings));

@@ -10,7 +10,7 @@ use siemgate::core::config::{Layers, Problems, Section};
 use siemgate::core::event::{Draft, Event, EventId, Position};
 use siemgate::core::route::Shaped;
 use siemgate::core::sink::{Cause, Fault, Outcome, Piece, Reply, Sink};
-use siemgate::sinks::{self, Built, Kind};
+use siemgate::sinks::{Built, Catalogue, Entry};
 use tempfile::TempDir;
 
 /// What `{{dir}}/key` holds: quotes, so that an echo inside JSON looks different from the key.
@@ -24,7 +24,7 @@ pub fn folder() -> TempDir {
 }
 
 /// The kind and the section of the only sink in `toml`.
-pub fn section(toml: &str) -> (&'static Kind, Section) {
+pub fn section(toml: &str) -> (Entry, Section) {
     let config = tempfile::tempdir().unwrap();
     std::fs::write(config.path().join("10-sink.toml"), toml).unwrap();
     let mut root = Layers::read(config.path()).map_err(told).unwrap().root();
@@ -33,13 +33,13 @@ pub fn section(toml: &str) -> (&'static Kind, Section) {
     let mut section = sinks.take(&name).map_err(told).unwrap();
     let kind = section.take_text("type").unwrap();
     section.table.remove("delivery");
-    (sinks::kind(&kind).unwrap(), section)
+    (Catalogue::default().get(&kind).map_err(told).unwrap().unwrap(), section)
 }
 
 /// Build the only sink in `toml`.
 pub fn build(toml: &str) -> Result<Built, Problems> {
     let (kind, section) = section(toml);
-    (kind.build)(&section)
+    kind.build(&section)
 }
 
 /// Build what must build.

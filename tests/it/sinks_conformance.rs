@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use siemgate::core::event::EventId;
 use siemgate::core::sink::{Cause, Fault, Outcome, Piece};
-use siemgate::sinks::{Built, KINDS, Kind};
+use siemgate::sinks::{Built, Catalogue, Entry};
 use tempfile::TempDir;
 
 use crate::destination::{Destination, Way, is_datagram, is_http, is_stream};
@@ -20,17 +20,28 @@ use crate::sinks::{
     KEY, build, built, delivered, encode, event, failed, files, folder, now, section, sending, told,
 };
 
+/// Everything in the catalogue.
+fn kinds() -> Vec<Entry> {
+    Catalogue::default().all().map_err(told).unwrap()
+}
+
+/// What the destination answers to a good request.
+pub fn success(kind: &Entry) -> Answer {
+    let (status, body) = kind.success();
+    Answer::new(status, body)
+}
+
 /// A sink made from its kind's sample, with something to deliver to.
 struct Stand {
-    kind: &'static Kind,
+    kind: Entry,
     at: Destination,
     built: Built,
 }
 
 impl Stand {
-    async fn of(kind: &'static Kind) -> Self {
-        let at = Destination::of(kind).await;
-        let built = built(&sample(kind, &at.url(), &at.dir));
+    async fn of(kind: Entry) -> Self {
+        let at = Destination::of(&kind).await;
+        let built = built(&sample(&kind, &at.url(), &at.dir));
         Self { kind, at, built }
     }
 
@@ -49,7 +60,7 @@ impl Stand {
             match self.built.sink.send(&left[..count], now()).await {
                 Outcome::Delivered(_) => left = &left[count..],
                 Outcome::Failed(fault) => return Err(fault),
-                partly => panic!("{}: {partly:?}", self.kind.name),
+                partly => panic!("{}: {partly:?}", self.kind.name()),
             }
         }
         Ok(())
@@ -70,7 +81,7 @@ impl Stand {
     }
 }
 
-fn sample(kind: &Kind, peer: &str, dir: &TempDir) -> String {
+fn sample(kind: &Entry, peer: &str, dir: &TempDir) -> String {
     kind.sample_with(peer, &dir.path().display().to_string())
 }
 
@@ -81,21 +92,22 @@ fn text(arrived: &[Bytes]) -> String {
 
 #[test]
 fn the_table_is_in_order() {
-    let mut names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+    let kinds = kinds();
+    let mut names: Vec<_> = kinds.iter().map(Entry::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), KINDS.len(), "two kinds have one name");
-    for kind in KINDS {
+    assert_eq!(names.len(), kinds.len(), "two kinds have one name");
+    for kind in &kinds {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        assert!(kind.name.chars().all(plain), "{}", kind.name);
-        assert!(!kind.about.is_empty() && !kind.about.ends_with('.'), "{}", kind.name);
-        let schema = (kind.schema)().to_value();
+        assert!(kind.name().chars().all(plain), "{}", kind.name());
+        assert!(!kind.about().is_empty() && !kind.about().ends_with('.'), "{}", kind.name());
+        let schema = kind.schema().to_value();
         for (name, setting) in schema["properties"].as_object().into_iter().flatten() {
             let manual = setting.get("description").and_then(Value::as_str);
             assert!(
                 manual.is_some_and(|text| text.len() > 10),
                 "{}.{name} is not explained",
-                kind.name
+                kind.name()
             );
         }
     }
@@ -103,40 +115,40 @@ fn the_table_is_in_order() {
 
 #[test]
 fn samples_build_with_sane_limits() {
-    for kind in KINDS {
+    for kind in kinds() {
         let dir = folder();
-        let toml = sample(kind, "http://127.0.0.1:9", &dir);
-        assert_eq!(section(&toml).0.name, kind.name);
+        let toml = sample(&kind, "http://127.0.0.1:9", &dir);
+        assert_eq!(section(&toml).0.name(), kind.name());
         let limits = built(&toml).limits;
-        assert!(limits.event_bytes >= 1 && limits.batch_bytes >= 1, "{}: {limits:?}", kind.name);
-        assert!(limits.batch_events >= 1 && limits.in_flight >= 1, "{}: {limits:?}", kind.name);
-        assert_eq!(files(dir.path()), [], "{}: building leaves no trace", kind.name);
+        assert!(limits.event_bytes >= 1 && limits.batch_bytes >= 1, "{}: {limits:?}", kind.name());
+        assert!(limits.batch_events >= 1 && limits.in_flight >= 1, "{}: {limits:?}", kind.name());
+        assert_eq!(files(dir.path()), [], "{}: building leaves no trace", kind.name());
     }
 }
 
 #[test]
 fn missing_and_unknown_keys_are_named() {
-    for kind in KINDS {
+    for kind in kinds() {
         let dir = folder();
-        let (_, section) = section(&sample(kind, "http://127.0.0.1:9", &dir));
-        let schema = (kind.schema)().to_value();
+        let (_, section) = section(&sample(&kind, "http://127.0.0.1:9", &dir));
+        let schema = kind.schema().to_value();
         for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             let mut lacking = section.clone();
             lacking
                 .table
                 .remove(key)
-                .unwrap_or_else(|| panic!("{}: the sample lacks {key}", kind.name));
-            let problems = (kind.build)(&lacking).err().map(told).unwrap_or_default();
+                .unwrap_or_else(|| panic!("{}: the sample lacks {key}", kind.name()));
+            let problems = kind.build(&lacking).err().map(told).unwrap_or_default();
             assert!(
                 problems.contains(&format!("`{key}`")),
                 "{} without {key}: {problems}",
-                kind.name
+                kind.name()
             );
         }
         let mut odd = section.clone();
         odd.table.insert("zzyzx".into(), json!(1));
-        let problems = (kind.build)(&odd).err().map(told).unwrap_or_default();
-        assert!(problems.contains("`zzyzx`"), "{}: {problems}", kind.name);
+        let problems = kind.build(&odd).err().map(told).unwrap_or_default();
+        assert!(problems.contains("`zzyzx`"), "{}: {problems}", kind.name());
     }
 }
 
@@ -181,8 +193,8 @@ fn marker(body: &str) -> String {
 #[test]
 fn every_event_arrives_once_whole_and_valid() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    for kind in KINDS {
-        let stand = runtime.block_on(Stand::of(kind));
+    for kind in kinds() {
+        let stand = runtime.block_on(Stand::of(kind.clone()));
         if !stand.at.can_look() {
             continue;
         }
@@ -193,12 +205,12 @@ fn every_event_arrives_once_whole_and_valid() {
             runtime.block_on(all_arrive(&stand, &bodies));
             Ok(())
         });
-        assert_eq!(ran, Ok(()), "{}", kind.name);
+        assert_eq!(ran, Ok(()), "{}", kind.name());
     }
 }
 
 async fn all_arrive(stand: &Stand, bodies: &[String]) {
-    let name = stand.kind.name;
+    let name = stand.kind.name();
     let (mut pieces, mut expected) = (Vec::new(), Vec::new());
     for body in bodies {
         match encode(&stand.built, body.clone()) {
@@ -227,8 +239,8 @@ async fn all_arrive(stand: &Stand, bodies: &[String]) {
 
 #[tokio::test]
 async fn encode_keeps_to_the_room_and_repeats_itself() {
-    for kind in KINDS {
-        let stand = Stand::of(kind).await;
+    for kind in kinds() {
+        let stand = Stand::of(kind.clone()).await;
         for body in [
             r#""""#.to_owned(),
             r#"{"a":"ä€🦀"}"#.to_owned(),
@@ -238,15 +250,15 @@ async fn encode_keeps_to_the_room_and_repeats_itself() {
             for room in [0, 1, 8, 64, 200, 4_096, 100_000, 100_010, 100_100, 1 << 20] {
                 match stand.built.sink.encode(&event, room) {
                     Ok(bytes) => {
-                        assert!(bytes.len() <= room, "{}: {} in {room}", kind.name, bytes.len());
+                        assert!(bytes.len() <= room, "{}: {} in {room}", kind.name(), bytes.len());
                         assert_eq!(
                             Ok(bytes),
                             stand.built.sink.encode(&event, room),
                             "{}",
-                            kind.name
+                            kind.name()
                         );
                     }
-                    Err(fault) => assert_eq!(fault.cause, Cause::TooLarge, "{}", kind.name),
+                    Err(fault) => assert_eq!(fault.cause, Cause::TooLarge, "{}", kind.name()),
                 }
             }
         }
@@ -287,27 +299,27 @@ fn verdicts() -> Vec<(Answer, Cause, Option<u64>)> {
 
 #[tokio::test]
 async fn every_answer_has_its_cause() {
-    for kind in KINDS.iter().filter(|kind| is_http(kind)) {
-        let stand = Stand::of(kind).await;
+    for kind in kinds().into_iter().filter(|kind| is_http(&kind)) {
+        let stand = Stand::of(kind.clone()).await;
         for (answer, cause, wait) in verdicts() {
             stand.at.peer().always(answer.clone());
             let outcome = stand.one().await;
             let Outcome::Failed(fault) = outcome else {
-                panic!("{}: {answer:?}: {outcome:?}", kind.name)
+                panic!("{}: {answer:?}: {outcome:?}", kind.name())
             };
-            assert_eq!(fault.cause, cause, "{}: {answer:?}: {fault:?}", kind.name);
+            assert_eq!(fault.cause, cause, "{}: {answer:?}: {fault:?}", kind.name());
             assert_eq!(
                 fault.retry_after,
                 wait.map(Duration::from_secs),
                 "{}: {answer:?}",
-                kind.name
+                kind.name()
             );
-            assert!(fault.note.len() > 10, "{}: {fault:?}", kind.name);
+            assert!(fault.note.len() > 10, "{}: {fault:?}", kind.name());
             if fault.cause == Cause::Setup {
-                assert!(fault.note.contains("sinks."), "where to look? {}: {fault:?}", kind.name);
+                assert!(fault.note.contains("sinks."), "where to look? {}: {fault:?}", kind.name());
             }
         }
-        stand.at.peer().always(Answer::ok("{}"));
+        stand.at.peer().always(success(&kind));
         delivered(stand.one().await);
         let Stand { at, built, .. } = stand;
         at.stop().await;
@@ -318,8 +330,8 @@ async fn every_answer_has_its_cause() {
 
 #[tokio::test]
 async fn redirects_are_never_followed() {
-    for kind in KINDS.iter().filter(|kind| is_http(kind)) {
-        let (stand, elsewhere) = (Stand::of(kind).await, Peer::start().await);
+    for kind in kinds().into_iter().filter(|kind| is_http(&kind)) {
+        let (stand, elsewhere) = (Stand::of(kind.clone()).await, Peer::start().await);
         for status in [301, 302, 303, 307, 308] {
             let to = format!("{}/hidden-place", elsewhere.url());
             stand.at.peer().always(Answer::new(status, "").header("Location", &to));
@@ -330,7 +342,7 @@ async fn redirects_are_never_followed() {
             );
             let _ = stand.built.sink.probe(now()).await;
         }
-        assert_eq!(elsewhere.requests().len(), 0, "{}", kind.name);
+        assert_eq!(elsewhere.requests().len(), 0, "{}", kind.name());
     }
 }
 
@@ -338,8 +350,8 @@ async fn redirects_are_never_followed() {
 async fn secrets_show_up_nowhere() {
     let quoted = Value::from(KEY).to_string();
     let quoted = &quoted[1..quoted.len() - 1];
-    for kind in KINDS.iter().filter(|kind| is_http(kind)) {
-        let stand = Stand::of(kind).await;
+    for kind in kinds().into_iter().filter(|kind| is_http(&kind)) {
+        let stand = Stand::of(kind.clone()).await;
         for status in [200, 204, 302, 400, 401, 403, 413, 429, 500, 503] {
             stand.at.peer().answer(move |request| {
                 let raw = format!("{request:?} {:?}", request.headers);
@@ -353,22 +365,22 @@ async fn secrets_show_up_nowhere() {
                 Answer::new(status, if status == 204 { String::new() } else { body })
             });
             let told = format!("{:?} {:?}", stand.one().await, stand.built.sink.probe(now()).await);
-            assert!(!told.contains(KEY) && !told.contains(quoted), "{}: {told}", kind.name);
+            assert!(!told.contains(KEY) && !told.contains(quoted), "{}: {told}", kind.name());
         }
-        let (_, section) = section(&sample(kind, "http://127.0.0.1:9", &stand.at.dir));
-        assert!(!format!("{section:?}").contains("hunter2"), "{}", kind.name);
+        let (_, section) = section(&sample(&kind, "http://127.0.0.1:9", &stand.at.dir));
+        assert!(!format!("{section:?}").contains("hunter2"), "{}", kind.name());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_and_cancelled_sends_neither_lose_nor_mix() {
-    for kind in KINDS {
-        let stand = Stand::of(kind).await;
+    for kind in kinds() {
+        let stand = Stand::of(kind.clone()).await;
         if !stand.at.can_look() {
             continue;
         }
         if let Way::Http(peer) = &stand.at.way {
-            peer.always(Answer::ok("{}").after(Duration::from_millis(100)));
+            peer.always(success(&kind).after(Duration::from_millis(100)));
         }
         let count = stand.built.limits.batch_events.min(20);
         let pad = (stand.built.limits.event_bytes / 2).min(5_000);
@@ -383,7 +395,7 @@ async fn parallel_and_cancelled_sends_neither_lose_nor_mix() {
             sending(stand.built.sink.clone(), pieces.collect())
         };
         let mut sends: Vec<_> = batches.iter().map(start).collect();
-        tokio::time::sleep(Duration::from_millis(if is_http(kind) { 50 } else { 0 })).await;
+        tokio::time::sleep(Duration::from_millis(if is_http(&kind) { 50 } else { 0 })).await;
         let cancelled = sends.remove(3);
         cancelled.abort();
         for send in sends {
@@ -399,12 +411,12 @@ async fn parallel_and_cancelled_sends_neither_lose_nor_mix() {
             for body in batch {
                 let times = text.matches(body).count();
                 let good = match index {
-                    3 => times <= 1 || is_stream(kind),
+                    3 => times <= 1 || is_stream(&kind),
                     // Of a connection that broke nobody knows what was read.
-                    _ => times == 1 || (times > 1 && is_stream(kind)),
+                    _ => times == 1 || (times > 1 && is_stream(&kind)),
                 };
-                assert!(good, "{}: batch {index}: {times}", kind.name);
-                assert_eq!(text.matches(&marker(body)).count(), times, "{}: torn", kind.name);
+                assert!(good, "{}: batch {index}: {times}", kind.name());
+                assert_eq!(text.matches(&marker(body)).count(), times, "{}: torn", kind.name());
             }
         }
     }
@@ -412,24 +424,24 @@ async fn parallel_and_cancelled_sends_neither_lose_nor_mix() {
 
 #[tokio::test]
 async fn probes_deliver_nothing() {
-    for kind in KINDS {
-        let Stand { at, built, .. } = Stand::of(kind).await;
+    for kind in kinds() {
+        let Stand { at, built, .. } = Stand::of(kind.clone()).await;
         let probe = built.sink.probe(now()).await;
-        assert!(probe.is_ok(), "{}: {probe:?}", kind.name);
+        assert!(probe.is_ok(), "{}: {probe:?}", kind.name());
         let arrived = at.arrived(|_| true).await;
         let bytes: usize = arrived.into_iter().flatten().map(|bytes| bytes.len()).sum();
-        assert_eq!(bytes, 0, "{}", kind.name);
+        assert_eq!(bytes, 0, "{}", kind.name());
         if let Way::Http(peer) = &at.way {
             let posts = peer.requests().into_iter().filter(|request| request.method == "POST");
-            assert_eq!(posts.count(), 0, "{}", kind.name);
+            assert_eq!(posts.count(), 0, "{}", kind.name());
         }
         let _dir = at.stop().await;
-        if is_http(kind) || is_stream(kind) {
+        if is_http(&kind) || is_stream(&kind) {
             let probe = built.sink.probe(now()).await;
             assert!(
                 matches!(&probe, Err(fault) if fault.cause == Cause::Down),
                 "{}: {probe:?}",
-                kind.name
+                kind.name()
             );
         }
     }
@@ -438,8 +450,8 @@ async fn probes_deliver_nothing() {
 /// Whatever way a destination has gone, that is told as down, with its place, and ends by itself.
 #[tokio::test]
 async fn a_destination_that_is_gone_is_down_until_it_is_back() {
-    for kind in KINDS.iter().filter(|kind| is_stream(kind) || is_datagram(kind)) {
-        let Stand { at, built, .. } = Stand::of(kind).await;
+    for kind in kinds().into_iter().filter(|kind| is_stream(&kind) || is_datagram(&kind)) {
+        let Stand { at, built, .. } = Stand::of(kind.clone()).await;
         let url = at.url();
         let piece = encode(&built, "{\"first\":1}").unwrap();
         delivered(built.sink.send(&[piece], now()).await);
@@ -447,13 +459,13 @@ async fn a_destination_that_is_gone_is_down_until_it_is_back() {
         at.stop().await;
         let piece = encode(&built, "{\"second\":2}").unwrap();
         let fault = failed(built.sink.send(std::slice::from_ref(&piece), now()).await, Cause::Down);
-        assert!(fault.note.contains(&url), "{}: {fault:?}", kind.name);
-        if is_stream(kind) {
+        assert!(fault.note.contains(&url), "{}: {fault:?}", kind.name());
+        if is_stream(&kind) {
             let port = url.rsplit(':').next().unwrap().parse().unwrap();
             let back = Receiver::tcp_at(port).await;
             delivered(built.sink.send(&[piece], now()).await);
             let came = back.wait_for(2).await;
-            assert!(text(&came).contains("second"), "{}: {came:?}", kind.name);
+            assert!(text(&came).contains("second"), "{}: {came:?}", kind.name());
         }
     }
 }
@@ -463,19 +475,19 @@ async fn bad_addresses_are_refused_without_being_repeated() {
     let web = ["ftp://hidden.example", "hidden", "http://a:hidden@b", "http://h/../hidden"];
     let sockets =
         ["x://hid den:1", "x://a:hidden@b:1", "x://h/hidden:1", "x://hidden:0", "x://hidden:x"];
-    for kind in KINDS {
-        let bads = match kind {
+    for kind in kinds() {
+        let bads = match &kind {
             kind if is_http(kind) => &web[..],
             kind if is_stream(kind) || is_datagram(kind) => &sockets[..],
             _ => continue,
         };
         let dir = folder();
         for bad in bads {
-            let problems = build(&sample(kind, bad, &dir)).err().map(told).unwrap_or_default();
+            let problems = build(&sample(&kind, bad, &dir)).err().map(told).unwrap_or_default();
             assert!(
                 problems.contains("sinks.") && !problems.contains("hidden"),
                 "{}: {bad}: {problems}",
-                kind.name
+                kind.name()
             );
         }
     }

@@ -4,8 +4,10 @@
 
 use rcgen::{BasicConstraints, IsCa};
 use siemgate::core::sink::{Cause, Fault, Outcome};
-use siemgate::sinks::{Built, KINDS, Kind};
+use siemgate::sinks::{Built, Catalogue, Entry};
 use tempfile::TempDir;
+
+use crate::gateway::until;
 
 use crate::certificates::{Authority, Demands, Leaf, Server, raw, valid};
 use crate::sinks::{build, built, delivered, folder, send, told};
@@ -14,22 +16,22 @@ const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 
 /// The kinds that speak TLS.
-fn kinds() -> impl Iterator<Item = &'static Kind> {
-    let speaks = |kind: &&Kind| (kind.schema)().to_value()["properties"]["ca_file"].is_object();
-    KINDS.iter().copied().filter(speaks)
+fn kinds() -> impl Iterator<Item = Entry> {
+    let speaks = |kind: &Entry| kind.schema().to_value()["properties"]["ca_file"].is_object();
+    Catalogue::default().all().unwrap().into_iter().filter(speaks)
 }
 
 /// The kind's sample, with its destination at `localhost:port` and `trust` among its settings.
-fn sample(kind: &Kind, port: u16, dir: &TempDir, trust: &str) -> String {
+fn sample(kind: &Entry, port: u16, dir: &TempDir, trust: &str) -> String {
     let dir = dir.path().display().to_string();
     let sample = kind.sample_with(&format!("https://localhost:{port}"), &dir);
     let sample = sample.replace("tcp://", "tls://");
-    let line = format!("type = \"{}\"\n", kind.name);
+    let line = format!("type = \"{}\"\n", kind.name());
     assert!(sample.contains(&line), "{sample}");
     sample.replacen(&line, &format!("{line}{trust}\n"), 1)
 }
 
-fn sink(kind: &Kind, port: u16, dir: &TempDir, trust: &str) -> Built {
+fn sink(kind: &Entry, port: u16, dir: &TempDir, trust: &str) -> Built {
     built(&sample(kind, port, dir, trust))
 }
 
@@ -56,10 +58,10 @@ async fn refuses(leaf: &Leaf, trust: impl Fn(&TempDir) -> String, words: &[&str]
     let server = Server::start(leaf).await;
     for kind in kinds() {
         let dir = folder();
-        let sink = sink(kind, server.port, &dir, &trust(&dir));
+        let sink = sink(&kind, server.port, &dir, &trust(&dir));
         refused(send(&sink, &["{\"private\":1}"]).await, Cause::Setup, words);
         let probed = sink.sink.probe(crate::sinks::now()).await.unwrap_err();
-        assert_eq!(probed.cause, Cause::Setup, "{}: {probed:?}", kind.name);
+        assert_eq!(probed.cause, Cause::Setup, "{}: {probed:?}", kind.name());
     }
     assert_eq!(server.received(), "");
 }
@@ -69,13 +71,14 @@ async fn accepts(leaf: &Leaf, demands: Demands<'_>, trust: impl Fn(&TempDir) -> 
     let server = Server::start_with(leaf, demands).await;
     for kind in kinds() {
         let dir = folder();
-        delivered(send(&sink(kind, server.port, &dir, &trust(&dir)), &["{}"]).await);
+        server.answers_like(&kind);
+        delivered(send(&sink(&kind, server.port, &dir, &trust(&dir)), &["{}"]).await);
     }
 }
 
 #[test]
 fn some_kinds_speak_tls() {
-    assert!(kinds().any(|kind| kind.name == "taegis"));
+    assert!(kinds().any(|kind| kind.name() == "taegis"));
 }
 
 #[tokio::test]
@@ -142,14 +145,14 @@ async fn a_client_certificate_is_demanded() {
         for kind in kinds() {
             let dir = folder();
             let trust = trusting(&authority, &dir);
-            let none = sink(kind, server.port, &dir, &trust);
+            let none = sink(&kind, server.port, &dir, &trust);
             let words = ["demands a client certificate", ".client_cert_file"];
             refused(send(&none, &["{}"]).await, Cause::Setup, &words);
             let with = |leaf: Leaf| {
                 let (pem, key) = leaf.write(dir.path(), "client");
                 let trust =
                     format!("{trust}\nclient_cert_file = {pem:?}\nclient_key_file = {key:?}");
-                sink(kind, server.port, &dir, &trust)
+                sink(&kind, server.port, &dir, &trust)
             };
             let words = ["refuses the client certificate of sinks.", "does not know the authority"];
             let other = with(authority.leaf("gateway"));
@@ -157,8 +160,11 @@ async fn a_client_certificate_is_demanded() {
             let old = with(clients.leaf_with("gateway", valid(-9 * DAY, -2 * DAY)));
             let words = ["refuses the client certificate of sinks.", "expired 2 days ago"];
             refused(send(&old, &["{}"]).await, Cause::Setup, &words);
-            assert_eq!(server.received(), "", "{}: nothing before it is let in", kind.name);
+            assert_eq!(server.received(), "", "{}: nothing before it is let in", kind.name());
+            server.answers_like(&kind);
             delivered(send(&with(clients.leaf("gateway")), &["{}"]).await);
+            // On a socket bytes are delivered when they are on their way.
+            until("it has arrived", async || (!server.received().is_empty()).then_some(())).await;
             server.forget();
         }
     }
@@ -172,7 +178,7 @@ async fn a_server_that_asks_for_a_certificate_and_hangs_up_is_down_with_the_prob
     for kind in kinds() {
         let dir = folder();
         let outcome =
-            send(&sink(kind, server.port, &dir, &trusting(&authority, &dir)), &["{}"]).await;
+            send(&sink(&kind, server.port, &dir, &trusting(&authority, &dir)), &["{}"]).await;
         refused(outcome, Cause::Down, &["asks for a client certificate", "is probably why"]);
     }
 }
@@ -184,7 +190,7 @@ async fn an_old_protocol() {
     for answer in [alert, hello] {
         let (port, _server) = raw(answer).await;
         for kind in kinds() {
-            let outcome = send(&sink(kind, port, &folder(), ""), &["{}"]).await;
+            let outcome = send(&sink(&kind, port, &folder(), ""), &["{}"]).await;
             refused(outcome, Cause::Setup, &["TLS 1.1 or older", "1.2 is needed"]);
         }
     }
@@ -195,7 +201,7 @@ async fn a_port_without_tls() {
     // A server that expects http:// answers the greeting so.
     let (port, _server) = raw(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     for kind in kinds() {
-        let outcome = send(&sink(kind, port, &folder(), ""), &["{}"]).await;
+        let outcome = send(&sink(&kind, port, &folder(), ""), &["{}"]).await;
         refused(outcome, Cause::Setup, &["does not speak TLS on this port; check sinks."]);
     }
 }
@@ -204,12 +210,12 @@ async fn a_port_without_tls() {
 async fn nobody_and_a_reset_are_down() {
     let (port, server) = raw(b"").await;
     for kind in kinds() {
-        refused(send(&sink(kind, port, &folder(), ""), &["{}"]).await, Cause::Down, &[]);
+        refused(send(&sink(&kind, port, &folder(), ""), &["{}"]).await, Cause::Down, &[]);
     }
     server.abort();
     let _ = server.await;
     for kind in kinds() {
-        refused(send(&sink(kind, port, &folder(), ""), &["{}"]).await, Cause::Down, &["refused"]);
+        refused(send(&sink(&kind, port, &folder(), ""), &["{}"]).await, Cause::Down, &["refused"]);
     }
 }
 
@@ -246,7 +252,7 @@ async fn whoever_copies_a_pinned_certificate_lacks_its_key() {
     let thief = Server::start(&leaf.stolen()).await;
     for kind in kinds() {
         let trust = format!("pins = [\"{}\"]", leaf.fingerprint());
-        let outcome = send(&sink(kind, thief.port, &folder(), &trust), &["{}"]).await;
+        let outcome = send(&sink(&kind, thief.port, &folder(), &trust), &["{}"]).await;
         refused(outcome, Cause::Setup, &["cannot prove that it has the key of its certificate"]);
     }
     assert_eq!(thief.received(), "");
@@ -269,9 +275,9 @@ fn settings_that_contradict_are_refused() {
             (format!("{certificate}\nclient_key_file = {other:?}"), "is not the key of"),
             (format!("{certificate}\nclient_key_file = {pem:?}"), "holds no private key"),
         ] {
-            let problems = build(&sample(kind, 9, &dir, &trust)).err().map(told);
-            let problems = problems.unwrap_or_else(|| panic!("{}: accepted: {trust}", kind.name));
-            assert!(problems.contains(words), "{}: `{words}` in {problems}", kind.name);
+            let problems = build(&sample(&kind, 9, &dir, &trust)).err().map(told);
+            let problems = problems.unwrap_or_else(|| panic!("{}: accepted: {trust}", kind.name()));
+            assert!(problems.contains(words), "{}: `{words}` in {problems}", kind.name());
         }
     }
 }

@@ -24,6 +24,7 @@ pub use door::{Access, BasicAuth, DoorAuth, Encoding, Handshake, HmacAuth, Sourc
 pub use layers::{Layers, RESERVED, is_layer};
 pub use pins::{Pin, Pins, Served, SinkPins};
 pub use problem::{Place, Problem, Problems};
+pub use safety::read as read_file;
 pub use secret::{Secret, Secrets};
 pub use section::Section;
 pub use settings::{

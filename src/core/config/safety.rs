@@ -25,7 +25,7 @@ pub(super) fn folder(path: &Path) -> std::io::Result<Option<Problem>> {
 }
 
 /// The text of a file that is safe to use.
-pub(super) fn read(path: &Path) -> Result<String, Problem> {
+pub fn read(path: &Path) -> Result<String, Problem> {
     let told = |error: std::io::Error| {
         Problem::new("", format!("cannot read {}: {error}", path.display()))
             .help("the user that runs siemgate must be able to read it; it must be UTF-8 text")

@@ -54,6 +54,13 @@ impl Section {
         self
     }
 
+    /// What is wrong with its keys, held against `schema`: for settings that are no Rust type.
+    pub fn mistakes(&self, schema: &Value) -> Problems {
+        let mut problems = keys::check(&self.key, &Value::Object(self.table.clone()), schema);
+        self.look_beside(&mut problems);
+        problems
+    }
+
     /// Read into `T`, or say everything that is wrong.
     pub fn read<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problems> {
         let schema = schemars::schema_for!(T).to_value();

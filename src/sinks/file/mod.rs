@@ -44,6 +44,7 @@ path = "{{dir}}/events.ndjson"
     formats: true,
     proof: Proof::RealServer("a file system"),
     proves: "that the line is in the file and on stable storage.",
+    success: (0, ""),
     schema: || schemars::schema_for!(Settings),
     build,
 };
@@ -106,7 +107,7 @@ fn build(section: &Section) -> Result<Built, Problems> {
         in_flight: 1,
         ordered: true,
     };
-    Ok(Built { sink: Arc::new(Lines::new(settings)), limits })
+    Ok(Built::new(Arc::new(Lines::new(settings)), limits))
 }
 
 struct Lines {

@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
+use sha2::{Digest, Sha256};
 
 use super::verdict::verdict;
 use super::{Answer, Http};
 use crate::core::Timestamp;
 use crate::core::route::Shaped;
 use crate::core::sink::{Cause, Fault, Outcome, Piece, Preview, Probe, Reply, Sink};
+use crate::sinks::auth::Auth;
 
 /// One request.
 pub struct Request {
@@ -41,6 +43,17 @@ pub trait HttpApi: Send + Sync + 'static {
     fn accepted(&self, answer: &Answer, reply: Reply, sent: usize) -> Outcome {
         let _ = (answer, sent);
         Outcome::Delivered(reply)
+    }
+
+    /// A refusal of the default verdict: what it really says. May only know better, never forget it.
+    fn refused(&self, answer: &Answer, fault: Fault, sent: usize) -> Outcome {
+        let _ = (answer, sent);
+        Outcome::Failed(fault)
+    }
+
+    /// How requests prove who sends them, where that is more than a header of `request`.
+    fn auth(&self) -> &Auth {
+        &Auth::None
     }
 
     /// A request that delivers nothing.
@@ -80,26 +93,72 @@ impl<A: HttpApi> Sink for ApiSink<A> {
     }
 
     async fn send(&self, pieces: &[Piece], now: Timestamp) -> Outcome {
-        let answer = match self.http.exchange(self.api.request(pieces)).await {
+        let id = delivery_id(pieces);
+        let answer = match self.ask(|| self.api.request(pieces), &id, now).await {
             Ok(answer) => answer,
             Err(fault) => return Outcome::Failed(fault),
         };
         match verdict(&answer, &self.http.advice, now) {
             Ok(reply) => self.api.accepted(&answer, reply, pieces.len()),
-            Err(fault) => Outcome::Failed(fault),
+            Err(fault) => self.api.refused(&answer, fault, pieces.len()),
         }
     }
 
     fn preview(&self, pieces: &[Piece]) -> Option<Preview> {
-        Some(self.http.preview(self.api.request(pieces)))
+        let mut request = self.api.request(pieces);
+        for name in self.api.auth().headers() {
+            let mut hidden = HeaderValue::from_static("***");
+            hidden.set_sensitive(true);
+            request.headers.insert(name, hidden);
+        }
+        Some(self.http.preview(request))
     }
 
     async fn probe(&self, now: Timestamp) -> Result<Probe, Fault> {
-        let answer = self.http.exchange(self.api.probe()).await?;
+        let answer = self.ask(|| self.api.probe(), "probe", now).await?;
         self.api.probed(&answer, verdict(&answer, &self.http.advice, now))
     }
 
     async fn close(&self, _: Instant) {
         // Nothing is buffered, and the pool goes with the client.
+    }
+}
+
+impl<A: HttpApi> ApiSink<A> {
+    /// One exchange; a second one only where credentials that were fetched have run out early.
+    async fn ask(
+        &self,
+        request: impl Fn() -> Request,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<Answer, Fault> {
+        let answer = self.exchange(request(), id, now).await?;
+        match answer.status {
+            401 if self.api.auth().renew(now).await => self.exchange(request(), id, now).await,
+            _ => Ok(answer),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        mut request: Request,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<Answer, Fault> {
+        self.api.auth().authorize(&self.http, &mut request, id, now).await?;
+        self.http.exchange(request).await
+    }
+}
+
+/// A name for these events together, which is the same when they are sent again.
+fn delivery_id(pieces: &[Piece]) -> String {
+    match pieces {
+        [piece] => piece.id.to_string(),
+        pieces => {
+            let mut hash = Sha256::new();
+            pieces.iter().for_each(|piece| hash.update(piece.id.as_bytes()));
+            let hash = hash.finalize();
+            hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        }
     }
 }

@@ -14,6 +14,7 @@ mod verdict;
 pub use address::Address;
 pub use api::{ApiSink, HttpApi, Request};
 pub use reply::Answer;
+pub use verdict::cause;
 
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ pub struct Advice {
     /// The sink's dotted key, `sinks.NAME`.
     pub section: String,
     /// The setting with the credentials, such as `key`.
-    pub credential: &'static str,
+    pub credential: String,
 }
 
 impl Http {
@@ -89,17 +90,28 @@ impl Http {
     /// `secrets` are masked wherever a destination echoes them.
     pub fn build(
         section: &Section,
-        credential: &'static str,
+        credential: impl Into<String>,
         connection: &Connection,
         to: &Address,
         secrets: &[&Secret],
     ) -> Result<Self, Problems> {
+        Self::to_all(section, credential, connection, &[to], secrets)
+    }
+
+    /// The same for a sink that talks to several addresses: the first is the destination's.
+    pub fn to_all(
+        section: &Section,
+        credential: impl Into<String>,
+        connection: &Connection,
+        to: &[&Address],
+        secrets: &[&Secret],
+    ) -> Result<Self, Problems> {
         let tls = tls(section, &connection.trust, to)?;
         let client = client(section, connection, tls.as_ref()).map_err(|problem| vec![problem])?;
-        let paths =
-            [Some(to), connection.proxy.as_ref()].into_iter().flatten().flat_map(Address::private);
+        let paths = to.iter().copied().chain(connection.proxy.as_ref()).flat_map(Address::private);
+        let advice = Advice { section: section.key.clone(), credential: credential.into() };
         let masks = Masks::new(secrets.iter().map(|secret| secret.expose()).chain(paths));
-        Ok(Self { client, tls, masks, advice: Advice { section: section.key.clone(), credential } })
+        Ok(Self { client, tls, masks, advice })
     }
 
     /// `request` for people: no credentials, and no path, which may be one.
@@ -137,9 +149,9 @@ impl Http {
     }
 }
 
-/// TLS towards `to`, unless that is plain HTTP, which leaves some settings without meaning.
-fn tls(section: &Section, trust: &Trust, to: &Address) -> Result<Option<Tls>, Problems> {
-    if to.is_tls() {
+/// TLS towards `to`, unless all of it is plain HTTP, which leaves some settings without meaning.
+fn tls(section: &Section, trust: &Trust, to: &[&Address]) -> Result<Option<Tls>, Problems> {
+    if to.iter().any(|to| to.is_tls()) {
         return Tls::build(section, trust, "url").map(Some);
     }
     match trust.needs_tls() {

@@ -31,7 +31,8 @@ pub fn verdict(answer: &Answer, advice: &Advice, now: Timestamp) -> Result<Reply
 }
 
 /// The cause of a status that is no success; a success gets here only with a proxy's page.
-fn cause(status: u16, wait: bool) -> Cause {
+/// `wait` says whether the destination named a time to wait.
+pub fn cause(status: u16, wait: bool) -> Cause {
     match status {
         425 | 429 => Cause::Busy,
         503 if wait => Cause::Busy,

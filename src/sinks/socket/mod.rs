@@ -166,7 +166,7 @@ fn built(transport: Transport, message: Message, secrets: Vec<String>) -> Built 
         in_flight: 1,
         ordered: matches!(transport, Transport::Stream(_)),
     };
-    Built { sink: std::sync::Arc::new(Socket { transport, message, secrets }), limits }
+    Built::new(std::sync::Arc::new(Socket { transport, message, secrets }), limits)
 }
 
 enum Transport {

@@ -56,7 +56,12 @@ fn squashed_eq(known: &str, letters: &[u8]) -> bool {
 
 /// The severity to act on: an update that ends an incident is never a new alarm.
 pub(super) fn effective(reported: Severity, state: &State) -> Severity {
-    if ENDED.contains(&state.as_str()) { Severity::Info } else { reported }
+    if ended(state) { Severity::Info } else { reported }
+}
+
+/// Whether the state ends the incident.
+pub(super) fn ended(state: &State) -> bool {
+    ENDED.contains(&state.as_str())
 }
 
 /// What kind of webhook it is. `kind` is the body's own word for it, if it has one.

@@ -1,0 +1,359 @@
+//! A compiled preset at work: four pure functions.
+//!
+//! Guarantees: what does not depend on an event was written when it was compiled; an event is written
+//! once, straight into its piece.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Url};
+use serde_json::Value;
+
+use super::super::auth::Auth;
+use super::super::http::{Answer, HttpApi, Request};
+use super::fields::Values;
+use super::file::File;
+use super::frame::{Form, Frame};
+use super::markup::Markup;
+use super::reply::Rules;
+use super::room;
+use super::template::{Node, Part, parts};
+use super::view::View;
+use crate::core::route::Shaped;
+use crate::core::sink::{Cause, Fault, Outcome, Piece, Probe, Reply};
+
+/// Smaller bodies are not worth compressing.
+const GZIP_FROM: usize = 1_024;
+/// What is kept in a segment of a path or a value of a query.
+const KEPT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+/// Stands for the events while a wrap is compiled.
+const EVENTS: &str = "{{@events}}";
+
+/// See the module.
+pub(super) struct Compiled {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    auth: Auth,
+    gzip: bool,
+    frame: Frame,
+    form: Form,
+    event: Node,
+    action: Option<Node>,
+    markup: Markup,
+    /// One event a request, and nothing around it: its bytes are those that came in.
+    verbatim: bool,
+    whole: bool,
+    reply: Rules,
+    probe: Option<Request>,
+    probe_proves: bool,
+}
+
+/// What fields are worth: their values, or stand-ins while a preset is checked.
+type Lookup<'l> = &'l dyn Fn(&str) -> Result<Option<Value>, ()>;
+
+impl Compiled {
+    pub fn new(file: &File, values: &Values, auth: Auth, gzip: bool) -> Result<Self, String> {
+        let known = |name: &str| match file.fields.contains_key(name) {
+            true => Ok(values.constant(name)),
+            false => Err(()),
+        };
+        Self::compile(file, &known, &|name| values.address(name).is_some(), auth, gzip)
+    }
+
+    /// Whether the file can be compiled with all fields set, or with only those that must be.
+    pub fn check(file: &File, all: bool) -> Result<(), String> {
+        let known = |name: &str| match file.fields.get(name) {
+            Some(field) if all || field.is_required() => {
+                Ok(Some(Value::from("https://field.example")))
+            }
+            Some(_) => Ok(None),
+            None => Err(()),
+        };
+        let address = |_: &str| true;
+        Self::compile(file, &known, &address, Auth::None, false).map(drop)?;
+        texts_of(&file.request.auth, &known)
+    }
+
+    fn compile(
+        file: &File,
+        fields: Lookup<'_>,
+        is_address: &dyn Fn(&str) -> bool,
+        auth: Auth,
+        gzip: bool,
+    ) -> Result<Self, String> {
+        let body = &file.body;
+        let node = |value: &Value, what: &str| {
+            let node = Node::compile(value, fields).map_err(|wrong| format!("{what}: {wrong}"))?;
+            node.ok_or_else(|| format!("{what}: depends on a field that may be left out"))
+        };
+        let action = body.action.as_ref().map(|action| node(action, "body.action")).transpose()?;
+        if action.is_some() != (body.frame == Form::Bulk) {
+            return Err("body.action belongs to frame = \"bulk\", and only there".into());
+        }
+        let method = Method::from_bytes(file.request.method.as_bytes())
+            .map_err(|_| "request.method is no method".to_owned())?;
+        let url = url(&file.request.url, fields, is_address)?;
+        let headers = headers(file, fields)?;
+        let probe = probe(file, fields, is_address, &headers)?;
+        Ok(Self {
+            method,
+            url,
+            headers,
+            auth,
+            gzip,
+            frame: Frame::new(body.frame, around(file, fields)?),
+            form: body.frame,
+            event: node(&body.event, "body.event")?,
+            action,
+            markup: body.markup,
+            verbatim: body.frame == Form::Single && body.event == "{{@body}}",
+            whole: file.limits.whole,
+            reply: file.reply.clone(),
+            probe,
+            probe_proves: file.probe.as_ref().is_some_and(|probe| probe.proves),
+        })
+    }
+
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    fn piece(&self, view: &View<'_>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(view.body().len() + 256);
+        if let Some(action) = &self.action {
+            action.write(&mut out, view);
+            out.push(b'\n');
+        }
+        match self.form.is_text() {
+            true => out.extend_from_slice(view.body()),
+            false => drop(self.event.write(&mut out, view)),
+        }
+        if self.form.ends_lines() {
+            out.push(b'\n');
+        }
+        out
+    }
+
+    fn compressed(&self, request: &mut Request) {
+        if !self.gzip || request.body.len() < GZIP_FROM {
+            return;
+        }
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        // Writing to memory does not fail.
+        if encoder.write_all(&request.body).is_ok()
+            && let Ok(bytes) = encoder.finish()
+        {
+            request.body = bytes.into();
+            request.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+    }
+}
+
+impl HttpApi for Compiled {
+    fn encode(&self, event: &Shaped, room: usize) -> Result<Bytes, Fault> {
+        if self.verbatim && event.format.is_none() && event.body.len() <= room {
+            return Ok(event.body.clone());
+        }
+        let view = || View::new(event, self.markup);
+        let fitted = match (event.format, self.whole) {
+            (Some(format), _) => room::formatted(view, room, format, |view| self.piece(view)),
+            (None, true) => Some(self.piece(&view())).filter(|piece| piece.len() <= room),
+            (None, false) => room::fit(view, room, |view| self.piece(view)),
+        };
+        fitted.map(Bytes::from).ok_or_else(|| {
+            let bytes = event.body.len();
+            let note = format!(
+                "the event has {bytes} bytes and cannot be made to fit into {room} for this destination"
+            );
+            Fault::new(Cause::TooLarge, note)
+        })
+    }
+
+    fn request(&self, pieces: &[Piece]) -> Request {
+        let mut request = Request {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+            body: self.frame.body(pieces),
+        };
+        self.compressed(&mut request);
+        request
+    }
+
+    fn accepted(&self, answer: &Answer, reply: Reply, sent: usize) -> Outcome {
+        self.reply.judge(answer, Ok(reply), sent)
+    }
+
+    fn refused(&self, answer: &Answer, fault: Fault, sent: usize) -> Outcome {
+        self.reply.judge(answer, Err(fault), sent)
+    }
+
+    fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    fn probe(&self) -> Request {
+        let Some(probe) = &self.probe else {
+            // No health address is known. OPTIONS delivers nothing, and any answer proves the way.
+            let (url, headers) = (self.url.clone(), self.headers.clone());
+            return Request { method: Method::OPTIONS, url, headers, body: Bytes::new() };
+        };
+        let (method, url) = (probe.method.clone(), probe.url.clone());
+        Request { method, url, headers: probe.headers.clone(), body: probe.body.clone() }
+    }
+
+    fn probed(&self, _: &Answer, verdict: Result<Reply, Fault>) -> Result<Probe, Fault> {
+        match (verdict, self.probe_proves) {
+            _ if self.probe.is_none() => Ok(Probe::ReachableOnly),
+            (Ok(_), true) => Ok(Probe::Accepted),
+            (Ok(_), false) => Ok(Probe::ReachableOnly),
+            (Err(fault), _) => Err(fault),
+        }
+    }
+}
+
+/// What a wrapped body has before and after its events.
+fn around(file: &File, fields: Lookup<'_>) -> Result<(Bytes, Bytes), String> {
+    let wrap = match (&file.body.wrap, file.body.frame) {
+        (None, Form::Wrapped) => {
+            return Err("body.wrap is missing: what stands around the events, with \"{{@events}}\" in their place".into());
+        }
+        (Some(_), form) if form != Form::Wrapped => {
+            return Err("body.wrap belongs to frame = \"wrapped\", and only there".into());
+        }
+        (None, _) => return Ok((Bytes::new(), Bytes::new())),
+        (Some(wrap), _) => wrap,
+    };
+    // A text that no value holds, so that the place is found again.
+    let mark = "\u{1}events\u{1}";
+    let marked = marked(wrap, mark);
+    let node = Node::compile(&marked, fields).map_err(|wrong| format!("body.wrap: {wrong}"))?;
+    let Some(Node::Raw(bytes)) = node else {
+        return Err("body.wrap: only fields can stand around the events".into());
+    };
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let mark = Value::from(mark).to_string();
+    match text.split_once(&mark) {
+        Some((before, after)) if !after.contains(&mark) => {
+            Ok((format!("{before}[").into(), format!("]{after}").into()))
+        }
+        _ => Err("body.wrap: \"{{@events}}\" must stand in it once".into()),
+    }
+}
+
+fn marked(value: &Value, mark: &str) -> Value {
+    match value {
+        Value::String(text) if text == EVENTS => mark.into(),
+        Value::Array(items) => items.iter().map(|item| marked(item, mark)).collect(),
+        Value::Object(table) => {
+            table.iter().map(|(name, value)| (name.clone(), marked(value, mark))).collect()
+        }
+        plain => plain.clone(),
+    }
+}
+
+/// An address: fields that are addresses as they are, everything else percent-encoded.
+fn url(
+    template: &str,
+    fields: Lookup<'_>,
+    is_address: &dyn Fn(&str) -> bool,
+) -> Result<Url, String> {
+    let encoded = |name: &str| {
+        let value = fields(name)?;
+        Ok(match value {
+            Some(Value::String(text)) if !is_address(name) => {
+                Some(Value::from(utf8_percent_encode(&text, KEPT).to_string()))
+            }
+            other => other,
+        })
+    };
+    let words = constant(template, &encoded)?
+        .ok_or("request.url depends on a field that may be left out")?;
+    words.parse().map_err(|error| format!("request.url is no address: {error}"))
+}
+
+/// A text without placeholders of events; `None` when an optional field in it is not set.
+fn constant(template: &str, fields: Lookup<'_>) -> Result<Option<String>, String> {
+    let Some(parts) = parts(template, fields)? else { return Ok(None) };
+    let words = parts.iter().map(|part| match part {
+        Part::Words(words) => Ok(words.as_str()),
+        Part::Hole(_) => Err(format!("`{template}`: only fields can stand here")),
+    });
+    words.collect::<Result<String, String>>().map(Some)
+}
+
+fn headers(file: &File, fields: Lookup<'_>) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    let kind = file.request.content_type.as_deref().unwrap_or(match file.body.frame {
+        Form::Ndjson | Form::Bulk => "application/x-ndjson",
+        Form::Lines => "text/plain",
+        _ => "application/json",
+    });
+    let wrong = |name: &str| format!("request.headers.{name} cannot be a header");
+    headers.insert(CONTENT_TYPE, HeaderValue::from_str(kind).map_err(|_| wrong("content-type"))?);
+    for (name, template) in &file.request.headers {
+        let Some(text) = constant(template, fields)? else { continue };
+        let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong(name))?;
+        let mut value = HeaderValue::from_str(&text).map_err(|_| wrong(name))?;
+        // A header that holds a field may hold a secret one.
+        value.set_sensitive(template.contains("{{"));
+        headers.insert(key, value);
+    }
+    Ok(headers)
+}
+
+fn probe(
+    file: &File,
+    fields: Lookup<'_>,
+    is_address: &dyn Fn(&str) -> bool,
+    headers: &HeaderMap,
+) -> Result<Option<Request>, String> {
+    let Some(probe) = &file.probe else { return Ok(None) };
+    let (method, template) = match (&probe.get, &probe.post) {
+        (Some(get), None) => (Method::GET, get),
+        (None, Some(post)) => (Method::POST, post),
+        _ => return Err("probe needs either `get` or `post`".into()),
+    };
+    let body = match &probe.body {
+        None => Bytes::new(),
+        Some(body) => {
+            match Node::compile(body, fields).map_err(|wrong| format!("probe.body: {wrong}"))? {
+                Some(Node::Raw(bytes)) => bytes.into(),
+                _ => return Err("probe.body: only fields can stand here".into()),
+            }
+        }
+    };
+    let url = url(template, fields, is_address)?;
+    Ok(Some(Request { method, url, headers: headers.clone(), body }))
+}
+
+/// Whether every placeholder of an `auth` names a field.
+fn texts_of(auth: &super::file::Auth, fields: Lookup<'_>) -> Result<(), String> {
+    let check = |text: &String| match constant(text, fields) {
+        Ok(_) => Ok(()),
+        Err(wrong) => Err(format!("request.auth: {wrong}")),
+    };
+    use super::file::Auth as A;
+    let texts: Vec<&String> = match auth {
+        A::None => Vec::new(),
+        A::Bearer(text) | A::StandardWebhooks(text) => vec![text],
+        A::Basic { user, password } => vec![user, password],
+        A::Header { value, .. } => vec![value],
+        A::Oauth2 { token_url, client_id, client_secret, scope, audience } => {
+            vec![token_url, client_id, client_secret, scope, audience]
+        }
+        A::Google { key, scope } => vec![key, scope],
+        A::Sigv4 { service, region, access_key, secret_key, session_token } => {
+            vec![service, region, access_key, secret_key, session_token]
+        }
+        A::Hmac { secret, header, prefix, .. } => vec![secret, header, prefix],
+        A::Xsiam { key, key_id } => vec![key, key_id],
+    };
+    texts.into_iter().try_for_each(check)
+}

@@ -1,0 +1,197 @@
+//! A preset's file: a destination as data.
+//!
+//! Guarantees: everything that can be wrong with it without an event is told when it is read, with
+//! its place in the file: unknown keys, placeholders that name nothing, a frame without what it needs.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::fields::Fields;
+use super::frame::Form;
+use super::markup::Markup;
+use super::reply::Rules;
+use crate::core::config::{ByteSize, Rate};
+use crate::core::sink::{Class, Idempotency};
+
+/// One file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    /// The `type` in `[sinks.NAME]`.
+    pub name: String,
+    /// One line for lists.
+    pub about: String,
+    /// The page it was built from.
+    #[serde(default)]
+    pub docs: String,
+    /// What it is for.
+    pub class: Class,
+    /// Whether the product recognises an event that it is sent twice.
+    #[serde(default)]
+    pub idempotency: Idempotency,
+    /// Some facts could not be verified; they are settings with safe defaults.
+    #[serde(default)]
+    pub unverified: bool,
+    /// What to do in the product first.
+    #[serde(default)]
+    pub setup: String,
+    /// What a delivery proves, and where the product then shows the event.
+    #[serde(default)]
+    pub proves: String,
+    /// What the user may set.
+    #[serde(default)]
+    pub fields: Fields,
+    /// How it is asked.
+    pub request: Request,
+    /// What is sent.
+    #[serde(default)]
+    pub body: Body,
+    /// The vendor's limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What the answers mean.
+    #[serde(default)]
+    pub reply: Rules,
+    /// How to reach it without delivering.
+    pub probe: Option<Probe>,
+}
+
+/// `[request]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Request {
+    #[serde(default = "post")]
+    pub method: String,
+    /// The address; placeholders are percent-encoded unless they are addresses themselves.
+    pub url: String,
+    /// Headers; one whose optional placeholder is missing is left out.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Credentials.
+    #[serde(default)]
+    pub auth: Auth,
+    /// Compress bodies from 1 KiB on.
+    #[serde(default)]
+    pub gzip: bool,
+    /// What the body is; JSON unless set.
+    pub content_type: Option<String>,
+}
+
+fn post() -> String {
+    "POST".into()
+}
+
+/// How a request proves who sends it. Texts may hold placeholders of fields.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Auth {
+    /// Not at all, or by the address.
+    #[default]
+    None,
+    /// `Authorization: Bearer …`
+    Bearer(String),
+    /// A user and a password.
+    Basic { user: String, password: String },
+    /// A header of its own.
+    Header { name: String, value: String },
+    /// OAuth 2 client credentials.
+    Oauth2 {
+        token_url: String,
+        client_id: String,
+        client_secret: String,
+        #[serde(default)]
+        scope: String,
+        #[serde(default)]
+        audience: String,
+    },
+    /// A Google service account's key (JSON).
+    Google { key: String, scope: String },
+    /// AWS Signature Version 4.
+    Sigv4 {
+        service: String,
+        region: String,
+        access_key: String,
+        secret_key: String,
+        #[serde(default)]
+        session_token: String,
+    },
+    /// Standard Webhooks: `webhook-id`, `webhook-timestamp`, `webhook-signature`.
+    StandardWebhooks(String),
+    /// HMAC-SHA256 of the body in a header.
+    Hmac {
+        secret: String,
+        header: String,
+        #[serde(default)]
+        prefix: String,
+        #[serde(default)]
+        base64: bool,
+    },
+    /// Cortex' advanced keys: a hash of key, nonce and time.
+    Xsiam { key: String, key_id: String },
+}
+
+/// `[body]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Body {
+    /// How events stand together.
+    #[serde(default = "single")]
+    pub frame: Form,
+    /// One event.
+    #[serde(default = "whole")]
+    pub event: Value,
+    /// Around all events, with `"{{@events}}"` in their place.
+    pub wrap: Option<Value>,
+    /// Before every event of a bulk.
+    pub action: Option<Value>,
+    /// What names and other foreign texts must not be read as.
+    #[serde(default)]
+    pub markup: Markup,
+}
+
+fn single() -> Form {
+    Form::Single
+}
+
+fn whole() -> Value {
+    "{{@body}}".into()
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self { frame: single(), event: whole(), wrap: None, action: None, markup: Markup::None }
+    }
+}
+
+/// `[limits]`: the vendor's; configuration may only lower them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    /// Most bytes of a request's body, uncompressed.
+    pub bytes: Option<ByteSize>,
+    /// Most bytes of one event; as `bytes` unless set.
+    pub event_bytes: Option<ByteSize>,
+    /// Most events of a request.
+    pub events: Option<usize>,
+    /// Most requests at once.
+    pub in_flight: Option<usize>,
+    /// Most events in a time, unless the user sets another.
+    pub rate: Option<Rate>,
+    /// Whether a too large event may be shortened. Not where the product wants the original.
+    pub whole: bool,
+}
+
+/// `[probe]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Probe {
+    pub get: Option<String>,
+    pub post: Option<String>,
+    /// The body of a POST.
+    pub body: Option<Value>,
+    /// A success proves that events would be accepted with these credentials.
+    #[serde(default)]
+    pub proves: bool,
+}

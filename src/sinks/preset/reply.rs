@@ -1,0 +1,299 @@
+//! What a product's answer means, as a preset says it.
+//!
+//! Guarantees: a pure function of the answer; what the preset does not mention keeps the default
+//! verdict; a success whose body says otherwise is no delivery; where the answer names one event or
+//! lists all of them, only those that were not taken are at fault.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::super::http::{Answer, cause};
+use crate::core::sink::{Cause, Fault, Outcome, Reply};
+
+/// `[reply]`: only what differs from the default verdict.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Rules {
+    /// What every success looks like. Any 2xx unless set.
+    ok: Option<Matching>,
+    /// Answers that mean: it has been taken, also where their status says otherwise.
+    delivered: Vec<Matching>,
+    busy: Vec<Matching>,
+    down: Vec<Matching>,
+    setup: Vec<Matching>,
+    too_large: Vec<Matching>,
+    refused: Vec<Matching>,
+    /// Where the destination's own id for what it took stands: a JSON pointer, or a header's name.
+    receipt: Option<String>,
+    /// Where the count of what it took stands: a JSON pointer.
+    count: Option<String>,
+    /// A list with a result for every event.
+    items: Option<Items>,
+    /// What the product answers to a good request.
+    sample: Sample,
+}
+
+/// An answer that means success: the preset is tested with it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Sample {
+    status: u16,
+    /// `{{items}}` stands for the results of all events.
+    body: String,
+    /// The result of one event.
+    item: String,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self { status: 200, body: "{}".into(), item: String::new() }
+    }
+}
+
+/// What an answer must have; all that is named.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Matching {
+    /// One of these statuses.
+    status: Option<Statuses>,
+    /// At each JSON pointer (a bare name is an outermost key) one of these values.
+    json: Map<String, Value>,
+    /// This text somewhere in the body, in any case.
+    text: Option<String>,
+    /// Where the answer says which event it means: a JSON pointer to its number, from 0. Those
+    /// before it were taken, those after it were not looked at.
+    item: Option<String>,
+}
+
+/// One status, or several.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Statuses {
+    One(u16),
+    Many(Vec<u16>),
+}
+
+impl Statuses {
+    fn has(&self, status: u16) -> bool {
+        match self {
+            Self::One(one) => *one == status,
+            Self::Many(many) => many.contains(&status),
+        }
+    }
+}
+
+/// Results in the order of the events.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Items {
+    /// Where the list stands.
+    list: String,
+    /// Where in an item its status stands; `*` is whatever key there is.
+    status: String,
+    /// Where in an item the reason stands.
+    #[serde(default)]
+    why: String,
+    /// Statuses that mean: taken. 2xx unless set.
+    #[serde(default)]
+    ok: Vec<u16>,
+}
+
+impl Rules {
+    /// What `answer` to a request of `sent` events means; `default` is the default verdict.
+    pub fn judge(&self, answer: &Answer, default: Result<Reply, Fault>, sent: usize) -> Outcome {
+        let body = Body::of(answer);
+        for (cause, rules) in self.failures() {
+            if let Some(rule) = rules.iter().find(|rule| rule.holds(answer, &body)) {
+                return rule.fault(cause, answer, &body, default, sent);
+            }
+        }
+        if self.delivered.iter().any(|rule| rule.holds(answer, &body)) {
+            return Outcome::Delivered(self.told(answer, &body));
+        }
+        match default {
+            Err(fault) => Outcome::Failed(fault),
+            Ok(_) => self.taken(answer, &body, sent),
+        }
+    }
+
+    /// The sample, with results for a thousand events.
+    pub fn success(&self) -> (u16, String) {
+        let Sample { status, body, item } = &self.sample;
+        (*status, body.replace("{{items}}", &vec![item.as_str(); 1_000].join(",")))
+    }
+
+    fn failures(&self) -> [(Cause, &[Matching]); 5] {
+        [
+            (Cause::Busy, &self.busy),
+            (Cause::Setup, &self.setup),
+            (Cause::TooLarge, &self.too_large),
+            (Cause::Refused, &self.refused),
+            (Cause::Down, &self.down),
+        ]
+    }
+
+    /// A status that says yes: does the rest say so too?
+    fn taken(&self, answer: &Answer, body: &Body, sent: usize) -> Outcome {
+        let reply = self.told(answer, body);
+        if let Some(ok) = &self.ok
+            && !ok.holds(answer, body)
+        {
+            return Outcome::Failed(unlike(answer, body, ok).with_reply(reply));
+        }
+        match (&self.items, reply.accepted) {
+            (Some(items), _) => items.judge(body, reply, sent),
+            (None, Some(count)) if count < sent as u64 => {
+                let note = format!("it took {count} of {sent}; its reply may say why");
+                Outcome::Failed(Fault::new(Cause::Refused, note).with_reply(reply))
+            }
+            _ => Outcome::Delivered(reply),
+        }
+    }
+
+    fn told(&self, answer: &Answer, body: &Body) -> Reply {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let id = self.receipt.as_ref().and_then(|place| match place.starts_with('/') {
+            true => body.at(place).map(text),
+            false => answer.header(place).map(str::to_owned),
+        });
+        let id = id.map(|id| id.chars().take(200).collect());
+        let accepted = self.count.as_ref().and_then(|place| body.at(place)?.as_u64());
+        Reply { id, accepted, ..answer.reply() }
+    }
+}
+
+/// A success that does not look like the product's.
+fn unlike(answer: &Answer, body: &Body, ok: &Matching) -> Fault {
+    let status = answer.status;
+    if !ok.json.is_empty() && body.json.is_none() {
+        let note = format!(
+            "{status}: the reply is not JSON, so something else than the product answered (a proxy, a portal); check the address"
+        );
+        return Fault::new(Cause::Setup, note);
+    }
+    Fault::new(Cause::Refused, format!("{status}, but the reply does not say that it was taken"))
+}
+
+/// An answer's body, read once.
+struct Body {
+    json: Option<Value>,
+    text: String,
+}
+
+impl Body {
+    fn of(answer: &Answer) -> Self {
+        // Lossy, because a proxy's page may be in any encoding and JSON's syntax is ASCII.
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        Self { json: serde_json::from_str(&text).ok(), text }
+    }
+
+    fn at(&self, place: &str) -> Option<&Value> {
+        found(self.json.as_ref()?, place)
+    }
+}
+
+/// The value at a JSON pointer, in which `*` is the only key there is; a bare name is a key.
+fn found<'v>(value: &'v Value, place: &str) -> Option<&'v Value> {
+    let Some(steps) = place.strip_prefix('/') else { return value.get(place) };
+    steps.split('/').try_fold(value, |value, step| match value {
+        Value::Object(table) if step == "*" => table.values().next(),
+        Value::Object(table) => table.get(step),
+        Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+impl Matching {
+    fn holds(&self, answer: &Answer, body: &Body) -> bool {
+        let status = self.status.as_ref().is_none_or(|known| known.has(answer.status));
+        let text = self
+            .text
+            .as_ref()
+            .is_none_or(|text| body.text.to_ascii_lowercase().contains(&text.to_ascii_lowercase()));
+        let json = self.json.iter().all(|(place, wanted)| {
+            body.at(place).is_some_and(|value| match wanted {
+                Value::Array(any) => any.contains(value),
+                one => one == value,
+            })
+        });
+        status && text && json
+    }
+
+    fn fault(
+        &self,
+        cause: Cause,
+        answer: &Answer,
+        body: &Body,
+        default: Result<Reply, Fault>,
+        sent: usize,
+    ) -> Outcome {
+        let wait = default.err().and_then(|fault| fault.retry_after);
+        let note = format!("{}: {}", answer.status, meaning(cause));
+        let fault = Fault::new(cause, note).with_reply(answer.reply()).with_wait(wait);
+        let item = self.item.as_ref().and_then(|place| body.at(place)?.as_u64());
+        match item.and_then(|item| usize::try_from(item).ok()).filter(|item| *item < sent) {
+            Some(item) if sent > 1 => {
+                let later = Fault::new(Cause::Busy, "not looked at, because of one before it");
+                let mut faults = vec![(item, fault)];
+                faults.extend((item + 1..sent).map(|index| (index, later.clone())));
+                Outcome::Partly { reply: answer.reply(), faults }
+            }
+            _ => Outcome::Failed(fault),
+        }
+    }
+}
+
+fn meaning(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Busy => "the destination asks to slow down",
+        Cause::Down => "the destination is in trouble",
+        Cause::Setup => {
+            "the destination says that something is set up wrongly; its reply says what"
+        }
+        Cause::TooLarge => "too large for the destination",
+        Cause::Refused => "the destination refuses these bytes; its reply says why",
+    }
+}
+
+impl Items {
+    fn judge(&self, body: &Body, reply: Reply, sent: usize) -> Outcome {
+        let Some(items) = body.at(&self.list).and_then(Value::as_array) else {
+            let note = "the reply lists no results, so something else than the product answered (a proxy, a portal); check the address";
+            return Outcome::Failed(Fault::new(Cause::Setup, note).with_reply(reply));
+        };
+        let faults: Vec<(usize, Fault)> = (0..sent)
+            .filter_map(|index| Some((index, self.fault(items.get(index), &reply)?)))
+            .collect();
+        match faults.len() {
+            0 => Outcome::Delivered(reply),
+            // All for one reason that is not the events': the batch as a whole.
+            all if all == sent && faults.iter().all(|(_, fault)| fault.cause != Cause::Refused) => {
+                let worst = faults.into_iter().map(|(_, fault)| fault).next();
+                Outcome::Failed(worst.unwrap_or_else(|| Fault::new(Cause::Down, "no result")))
+            }
+            _ => Outcome::Partly { reply, faults },
+        }
+    }
+
+    fn fault(&self, item: Option<&Value>, reply: &Reply) -> Option<Fault> {
+        let Some(item) = item else {
+            return Some(Fault::new(Cause::Down, "the reply has no result for this event"));
+        };
+        let status = found(item, &self.status).and_then(Value::as_u64).unwrap_or_default();
+        let status = u16::try_from(status).unwrap_or_default();
+        let taken = match self.ok.is_empty() {
+            true => (200..300).contains(&status),
+            false => self.ok.contains(&status),
+        };
+        if taken {
+            return None;
+        }
+        let why = found(item, &self.why).filter(|_| !self.why.is_empty());
+        let why = why.map_or_else(String::new, |why| {
+            let text = why.as_str().map_or_else(|| why.to_string(), str::to_owned);
+            format!(": {}", super::hole::cut(&text, Some(200)))
+        });
+        let reply = Reply { status: Some(status), ..reply.clone() };
+        Some(Fault::new(cause(status, false), format!("{status}{why}")).with_reply(reply))
+    }
+}

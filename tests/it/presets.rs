@@ -1,0 +1,210 @@
+//! Presets: the shipped ones are sound, the user's work like them, and what leaves is known to the byte.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use siemgate::core::event::{Draft, Event, EventId, Position};
+use siemgate::core::route::Shaped;
+use siemgate::core::sink::Piece;
+use siemgate::sinks::{Built, Catalogue, Entry};
+
+use super::gateway::{Gateway, fixture, until};
+use super::peer::{Answer, Peer};
+use super::sinks::{built, folder, now, told};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The fixtures that every kind writes, in this order, as one batch where it takes several.
+const EVENTS: [&str; 3] =
+    ["superna-critical-locked-out", "superna-access-restored", "superna-odd-types"];
+
+/// An event whose id and times are always the same, read by the decoder for Superna.
+fn event(number: u8, name: &str) -> Shaped {
+    let body = bytes::Bytes::from(fixture(&format!("{name}.json")));
+    let mut id = *b"\x01\x9b\x21\x00\x00\x00\x70\x00\x80\x00\x00\x00\x00\x00\x00\x00";
+    id[15] = number;
+    let draft = Draft::new(EventId::from_bytes(id), now(), "superna".into(), body.clone());
+    let section = siemgate::core::config::Section::new("sources.superna", serde_json::Map::new());
+    let source = (siemgate::sources::kind("superna").unwrap().build)(&section).unwrap();
+    draft.decoded_by(|| source.decode(&body));
+    Shaped::unshaped(Arc::new(Event { position: Position(number.into()), draft }))
+}
+
+/// What `built` sends for the fixtures: every request, without credentials.
+fn written(kind: &Entry, built: &Built) -> String {
+    let encoded = |(number, name): (usize, &&str)| {
+        let event = event(number as u8, name);
+        let bytes = built.sink.encode(&event, built.limits.event_bytes).unwrap();
+        Piece { id: event.event.id, incident: None, bytes }
+    };
+    let pieces: Vec<Piece> = EVENTS.iter().enumerate().map(encoded).collect();
+    let mut text = format!("# {}\n", kind.name());
+    for batch in pieces.chunks(built.limits.batch_events) {
+        match built.sink.preview(batch) {
+            Some(preview) => {
+                let _ = writeln!(text, "\n{} {}", preview.method, preview.url);
+                for (name, value) in preview.headers {
+                    let _ = writeln!(text, "{name}: {value}");
+                }
+                let _ = writeln!(text, "\n{}", String::from_utf8_lossy(&preview.body));
+            }
+            None => {
+                for piece in batch {
+                    let _ = writeln!(text, "\n{}", String::from_utf8_lossy(&piece.bytes));
+                }
+            }
+        }
+    }
+    text
+}
+
+/// `UPDATE_GOLDEN=1` writes them anew; read the difference before you commit it.
+#[test]
+fn every_kind_writes_what_its_golden_file_says() {
+    let update = siemgate_update();
+    let mut wrong = Vec::new();
+    for kind in Catalogue::default().all().map_err(told).unwrap() {
+        let dir = folder();
+        let toml = kind.sample_with("http://peer.example:9", &dir.path().display().to_string());
+        // Compression would hide what is written.
+        let plain = toml.contains("type = \"splunk")
+            || kind.schema().to_value()["properties"]["gzip"].is_object();
+        let toml =
+            if plain && kind.name() != "http" { format!("{toml}gzip = false\n") } else { toml };
+        let text = written(&kind, &built(&toml));
+        let text = text.replace(&dir.path().display().to_string(), "{{dir}}");
+        let path = root().join("tests/golden").join(format!("{}.txt", kind.name()));
+        if update {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &text).unwrap();
+        } else if std::fs::read_to_string(&path).unwrap_or_default() != text {
+            wrong.push(format!("{}:\n{text}", path.display()));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "not what the golden files say (UPDATE_GOLDEN=1):\n{}",
+        wrong.join("\n")
+    );
+}
+
+fn siemgate_update() -> bool {
+    std::env::var_os("UPDATE_GOLDEN").is_some()
+}
+
+const OWN: &str = r#"
+name = "acme"
+about = "ACME alerts"
+class = "siem"
+[fields]
+url = { type = "address", about = "The address of the collector." }
+token = { type = "secret", about = "The token that it shows." }
+team = { optional = true, about = "The team that gets the alerts." }
+[request]
+url = "{{url}}/v1/alerts"
+auth = { bearer = "{{token}}" }
+[body]
+frame = "wrapped"
+wrap = { team = "{{team?}}", alerts = "{{@events}}" }
+event = { id = "{{@id}}", level = "{{finding.severity.cef}}", user = "{{.userName?}}", summary = "{{finding.severity}}: {{finding.user?:4}}", raw = "{{@body}}" }
+[reply]
+ok = { json = { ok = true } }
+sample = { body = '{"ok":true}' }
+"#;
+
+const USING: &str = r#"
+[sources.superna]
+type = "superna"
+[routes.all]
+sinks = ["acme"]
+[sinks.acme]
+type = "acme"
+url = "{{peer}}"
+token = { env = "KEY" }
+team = "blue"
+"#;
+
+#[tokio::test]
+async fn a_users_preset_is_loaded_checked_and_reloaded_like_a_shipped_one() {
+    let peer = Peer::start().await;
+    peer.always(Answer::ok(r#"{"ok":true}"#));
+    let mut gateway = Gateway::prepared(&USING.replace("{{peer}}", &peer.url()));
+    std::fs::create_dir(gateway.path("config.d/presets")).unwrap();
+    gateway.configure("presets/acme.toml", OWN);
+    gateway.set_env("KEY", "sesame");
+    gateway.launch().await;
+    gateway.post("/webhook?wait=30s", fixture("superna-critical-locked-out.json")).await.ids();
+    let [request] = &peer.requests()[..] else { panic!("not one request") };
+    assert_eq!(
+        (request.path.as_str(), request.header("authorization")),
+        ("/v1/alerts", Some("Bearer sesame"))
+    );
+    let sent = request.json();
+    assert_eq!(sent["team"], "blue");
+    let alert = &sent["alerts"][0];
+    assert_eq!((&alert["level"], &alert["summary"]), (&10.into(), &"critical: AD01".into()));
+    assert_eq!((&alert["user"], &alert["raw"]["numFiles"]), (&"AD01\\demouser".into(), &3.into()));
+    // Another form takes effect without a restart.
+    gateway.configure("presets/acme.toml", &OWN.replace("raw = \"{{@body}}\"", "more = 1"));
+    peer.forget();
+    until("the changed preset is in force", async || {
+        gateway
+            .post("/webhook?wait=30s", format!("{{\"n\":\"{:?}\"}}", std::time::Instant::now()))
+            .await;
+        peer.requests()
+            .last()
+            .is_some_and(|last| last.json()["alerts"][0]["more"] == 1)
+            .then_some(())
+    })
+    .await;
+    // A broken one changes nothing, and says where.
+    gateway.configure("presets/acme.toml", &OWN.replace("{{finding.user?:4}}", "{{finding.usre}}"));
+    let checked = gateway.cli(&["check"]).await;
+    assert_eq!(checked.code, Some(78), "{checked:?}");
+    assert!(
+        checked.err.contains("acme.toml")
+            && checked.err.contains("`{{finding.usre}}` names nothing"),
+        "{checked:?}"
+    );
+    gateway.configure("presets/acme.toml", OWN);
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn mistakes_in_presets_are_told_with_file_and_help() {
+    let gateway = Gateway::prepared(&USING.replace("{{peer}}", "http://127.0.0.1:9"));
+    std::fs::create_dir(gateway.path("config.d/presets")).unwrap();
+    for (from, to, says) in [
+        (
+            "name = \"acme\"",
+            "name = \"splunk_hec\"",
+            "there is a kind of sink `splunk_hec` already",
+        ),
+        ("frame = \"wrapped\"", "frame = \"wraped\"", "unknown variant `wraped`"),
+        ("wrap = {", "warp = {", "unknown field `warp`"),
+        ("\"{{@events}}\"", "\"events\"", "must stand in it once"),
+        ("{{.userName?}}", "{{userName?}}", "`{{userName?}}` names nothing"),
+        ("{{finding.severity.cef}}", "{{finding.severity.cfe}}", "names nothing"),
+        ("{{token}}", "{{tokn}}", "request.auth: `{{tokn}}` names nothing"),
+        ("{{url}}/v1", "{{team?}}/v1", "request.url"),
+        (
+            "team = { optional = true, about",
+            "proxy = { optional = true, about",
+            "every sink has a key of this name",
+        ),
+        ("class = \"siem\"", "class = \"seim\"", "unknown variant `seim`"),
+    ] {
+        assert!(OWN.contains(from), "{from}");
+        gateway.configure("presets/acme.toml", &OWN.replace(from, to));
+        let checked = gateway.cli(&["check"]).await;
+        assert_eq!(checked.code, Some(78), "{to}: {checked:?}");
+        assert!(
+            checked.err.contains("acme.toml") && checked.err.contains(says),
+            "{says}: {}",
+            checked.err
+        );
+    }
+}
