@@ -388,10 +388,15 @@ fn sink_of(
     let (fingerprint, pins) = (section.fingerprint(), section.pins().clone());
     let key = section.key.clone();
     let kind = section.take_text("type").map_err(|problem| {
-        vec![problem.help(format!("known types: {}", kinds(catalogue.names())))]
+        vec![problem.help("write type = \"…\"; `siemgate sinks` lists the kinds")]
     })?;
     let kind = catalogue.get(&kind)?.ok_or_else(|| {
-        vec![Section::unknown_name(format!("{key}.type"), "type of sink", &kind, catalogue.names())]
+        let problem =
+            Section::unknown_name(format!("{key}.type"), "type of sink", &kind, catalogue.names());
+        match problem.help.starts_with("known") {
+            true => vec![problem.help("`siemgate sinks` lists the kinds")],
+            false => vec![problem],
+        }
     })?;
     let delivery = section.take("delivery").and_then(|section| section.read::<DeliverySettings>());
     let start = start_of(&mut section);

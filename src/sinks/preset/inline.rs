@@ -59,7 +59,7 @@ struct Inline {
     /// `{ header = { name = "x-key", value = "{{key}}" } }`, `oauth2`, `google`, `sigv4`,
     /// `standard_webhooks`, `hmac` or `xsiam`; none unless set.
     #[serde(default)]
-    #[schemars(with = "Option<Value>")]
+    #[schemars(with = "BTreeMap<String, Value>")]
     auth: Auth,
     /// Compress request bodies.
     #[serde(default)]
@@ -69,18 +69,19 @@ struct Inline {
     /// What is sent: `{ frame = "array", event = { id = "{{@id}}", alert = "{{@body}}" } }`. The event
     /// itself, one a request, unless set.
     #[serde(default)]
-    #[schemars(with = "Option<Value>")]
+    #[schemars(with = "BTreeMap<String, Value>")]
     body: Body,
     /// What the destination takes: `{ bytes = "1MB", events = 100 }`.
     #[serde(default)]
-    #[schemars(with = "Option<Value>")]
+    #[schemars(with = "BTreeMap<String, Value>")]
     limits: Limits,
     /// What its answers mean, where that differs from the usual: `{ ok = { json = { ok = true } } }`.
     #[serde(default)]
-    #[schemars(with = "Option<Value>")]
+    #[schemars(with = "BTreeMap<String, Value>")]
     reply: Rules,
     /// How to reach it without delivering: `{ get = "{{url}}/health" }`.
-    #[schemars(with = "Option<Value>")]
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Value>")]
     probe: Option<Probe>,
     #[serde(flatten)]
     _connection: Connection,
