@@ -249,13 +249,20 @@ async fn exactly_what_is_pinned_is_accepted() {
 #[tokio::test]
 async fn whoever_copies_a_pinned_certificate_lacks_its_key() {
     let leaf = Leaf::self_signed("localhost");
-    let thief = Server::start(&leaf.stolen()).await;
-    for kind in kinds() {
-        let trust = format!("pins = [\"{}\"]", leaf.fingerprint());
-        let outcome = send(&sink(&kind, thief.port, &folder(), &trust), &["{}"]).await;
-        refused(outcome, Cause::Setup, &["cannot prove that it has the key of its certificate"]);
+    let trust = format!("pins = [\"{}\"]", leaf.fingerprint());
+    for version in rustls::ALL_VERSIONS {
+        let demands = Demands { version: Some(version), ..Demands::default() };
+        let thief = Server::start_with(&leaf.stolen(), demands).await;
+        for kind in kinds() {
+            let outcome = send(&sink(&kind, thief.port, &folder(), &trust), &["{}"]).await;
+            refused(
+                outcome,
+                Cause::Setup,
+                &["cannot prove that it has the key of its certificate"],
+            );
+        }
+        assert_eq!(thief.received(), "");
     }
-    assert_eq!(thief.received(), "");
 }
 
 #[test]
