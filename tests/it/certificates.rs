@@ -180,11 +180,6 @@ impl Server {
         *self.config.lock().unwrap() = config(leaf, Demands::default());
     }
 
-    /// Forget what was received.
-    pub fn forget(&self) {
-        self.received.lock().unwrap().clear();
-    }
-
     /// Everything that was received, connection after connection.
     pub fn received(&self) -> String {
         String::from_utf8_lossy(&self.received.lock().unwrap()).into_owned()

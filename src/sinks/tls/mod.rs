@@ -167,7 +167,6 @@ impl Tls {
     }
 
     /// The same for an error of reading or writing, which may be TLS trouble or not.
-    #[allow(dead_code)] // for kinds that read and write by themselves
     pub fn io_fault(&self, error: &io::Error) -> Fault {
         match find(error) {
             Some(tls) => self.fault(tls),
