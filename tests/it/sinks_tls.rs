@@ -7,8 +7,6 @@ use siemgate::core::sink::{Cause, Fault, Outcome};
 use siemgate::sinks::{Built, Catalogue, Entry};
 use tempfile::TempDir;
 
-use crate::gateway::until;
-
 use crate::certificates::{Authority, Demands, Leaf, Server, raw, valid};
 use crate::sinks::{build, built, delivered, folder, send, told};
 
