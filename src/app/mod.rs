@@ -211,7 +211,9 @@ impl Gateway {
         })
     }
 
-    /// Run until `stop`, or until the log fails; then drain and let go.
+    /// Run until `stop`, or until the log fails; then drain and let go. A failed log is held for as
+    /// long as a drain may take: monitoring must see it, and what comes meanwhile still goes to the
+    /// sinks from memory.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
         let poisoned = async {
             while !self.engine.log.stats().poisoned {
@@ -222,6 +224,13 @@ impl Gateway {
             () = stop.cancelled() => false,
             () = poisoned => true,
         };
+        if failed {
+            tracing::error!(hold = ?self.drain, "the log's disk failed: nothing is accepted any more");
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(self.drain) => {}
+            }
+        }
         self.stop().await;
         if failed { Err(AppError::Poisoned) } else { Ok(()) }
     }
