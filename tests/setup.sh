@@ -1,58 +1,81 @@
 #!/usr/bin/env bash
-# Installs what the tests start by themselves: promtool and a real Alertmanager, from Debian's or
-# Ubuntu's packages, and Python's modules into target/python. Does nothing when they are there. Their
-# services are neither started nor enabled. Without root or sudo it says what is missing; the tests then say what they skip, or
-# fail when CI is set.
+# Installs what the tests start by themselves: Prometheus and a real Alertmanager, from Debian's or
+# Ubuntu's packages, Python's modules into target/python, and Grafana's types with npm into
+# target/grafana. Does nothing when they are there. Services are neither started nor enabled. Without
+# root or sudo it says what is missing; the tests then say what they skip, or fail when CI is set.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
-declare -A package=([promtool]=prometheus [prometheus-alertmanager]=prometheus-alertmanager)
+declare -A package=(
+    [promtool]=prometheus
+    [prometheus-alertmanager]=prometheus-alertmanager
+    [npm]=npm
+)
 # Module and version of what is imported.
 modules=(standardwebhooks==1.0.0)
 
+tell() { echo "tests/setup.sh: $*" >&2; }
+
+install_packages() (
+    missing=()
+    for program in "${!package[@]}"; do
+        command -v "$program" >/dev/null || missing+=("${package[$program]}")
+    done
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    ((${#missing[@]} > 0)) || exit 0
+
+    as_root=()
+    if ((EUID != 0)); then
+        as_root=(sudo -n)
+    fi
+    if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
+        tell "not installed: ${missing[*]} (no apt-get, or neither root nor sudo without a password)"
+        exit 0
+    fi
+
+    # Debian's way to keep packages from starting their services. One that is there already stays.
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        trap '"${as_root[@]}" rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+        "${as_root[@]}" chmod 755 "$policy"
+    fi
+    apt() {
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 "$@"
+    }
+    apt update >/dev/null || tell "apt-get update failed; going on with the lists there are"
+    apt install --no-install-recommends "${missing[@]}"
+    if command -v systemctl >/dev/null; then
+        for name in "${missing[@]}"; do
+            "${as_root[@]}" systemctl disable "$name" >/dev/null 2>&1 || true
+        done
+    fi
+)
+
 # Python's modules, into a folder of this checkout.
 install_modules() {
-    local venv wanted
-    venv=$(cd "$(dirname "$0")/.." && pwd)/target/python
-    wanted="${modules[*]}"
+    local venv=target/python wanted="${modules[*]}"
     [[ $(cat "$venv/.installed" 2>/dev/null) != "$wanted" ]] || return 0
-    if ! { python3 -m venv "$venv" && "$venv/bin/pip" -q install "${modules[@]}"; }; then
-        echo "tests/setup.sh: not installed for Python: $wanted" >&2
-        return 0
+    if python3 -m venv "$venv" && "$venv/bin/pip" -q install "${modules[@]}"; then
+        printf '%s' "$wanted" >"$venv/.installed"
+    else
+        tell "not installed for Python: $wanted"
     fi
-    printf '%s' "$wanted" >"$venv/.installed"
 }
-trap install_modules EXIT
 
-missing=()
-for program in "${!package[@]}"; do
-    command -v "$program" >/dev/null || missing+=("${package[$program]}")
-done
-python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-((${#missing[@]} > 0)) || exit 0
-
-as_root=()
-if ((EUID != 0)); then
-    as_root=(sudo -n)
-fi
-if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
-    echo "tests/setup.sh: not installed: ${missing[*]} (no apt-get, or neither root nor sudo without a password)" >&2
-    exit 0
-fi
-
-# Debian's way to keep packages from starting their services. One that is there already stays.
-policy=/usr/sbin/policy-rc.d
-if [[ ! -e $policy ]]; then
-    trap '"${as_root[@]}" rm -f "$policy"; install_modules' EXIT
-    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
-    "${as_root[@]}" chmod 755 "$policy"
-fi
-apt() {
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 "$@"
+# Grafana's types and a compiler for them, in the versions and with the checksums of the lock file.
+install_types() {
+    local types=target/grafana lock=package-lock.json
+    ! cmp -s "tests/grafana/$lock" "$types/installed-$lock" || return 0
+    mkdir -p "$types"
+    cp tests/grafana/package.json "tests/grafana/$lock" "$types"
+    if (cd "$types" && npm ci --ignore-scripts --no-audit --no-fund --silent); then
+        cp "tests/grafana/$lock" "$types/installed-$lock"
+    else
+        tell "not installed: Grafana's types (npm ci in $types failed)"
+    fi
 }
-apt update >/dev/null || echo "tests/setup.sh: apt-get update failed; going on with the lists there are" >&2
-apt install --no-install-recommends "${missing[@]}"
-if command -v systemctl >/dev/null; then
-    for name in "${missing[@]}"; do
-        "${as_root[@]}" systemctl disable "$name" >/dev/null 2>&1 || true
-    done
-fi
+
+install_packages
+install_modules
+install_types

@@ -74,7 +74,7 @@ async fn every_products_body_arrives_unchanged() {
 }
 
 /// Stops what it holds when dropped.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -106,7 +106,7 @@ pub fn python(module: &str) -> Option<PathBuf> {
 }
 
 /// A port that was free a moment ago, for a program that cannot choose one itself.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
