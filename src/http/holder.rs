@@ -110,13 +110,13 @@ fn process_with(link: &str) -> Option<Process> {
     })
 }
 
-/// What an interpreter runs: the first argument that is a path or names a script.
+/// What an interpreter runs: the first argument that names a script.
 fn script(command: &str) -> Option<String> {
     let is_script = |word: &&str| {
         let ends = [".py", ".js", ".rb", ".pl", ".sh", ".jar"];
         !word.starts_with('-')
             && !word.contains(['=', '@', ':', '?', ' '])
-            && (word.starts_with(['/', '.']) || ends.iter().any(|end| word.ends_with(end)))
+            && ends.iter().any(|end| word.ends_with(end))
     };
     let word = command.split('\0').skip(1).find(is_script)?;
     let (folder, name) = word.rsplit_once('/').unwrap_or(("", word));
@@ -153,6 +153,11 @@ impl Process {
             return format!(
                 "systemd holds this port for a socket unit (`systemctl list-sockets` names it). \
                  Start the gateway by its unit, or stop both (`systemctl stop siemgate.socket siemgate.service`), {elsewhere}"
+            );
+        }
+        if name == "siemgate" {
+            return format!(
+                "another siemgate (pid {pid}) holds this port; stop that one first, {elsewhere}"
             );
         }
         let script = script.as_ref().map(|script| format!(", \"{script}\"")).unwrap_or_default();
@@ -208,7 +213,7 @@ mod tests {
             ("python3\0/opt/superna/sophos.py\0--key=hunter2\0", Some("…/sophos.py")),
             ("python3\0-u\0sophos.py\0", Some("sophos.py")),
             ("node\0--key=/a/b\0./x\x1by.js\0", Some("…/x?y.js")),
-            ("nc\0-l\x005000\0", None),
+            ("siemgate\0--config\0/etc/siemgate/config.d\0", None),
             ("curl\0https://user:hunter2@host/x.py\0", None),
             ("", None),
         ] {
@@ -230,6 +235,8 @@ mod tests {
         );
         process.unit = Some("sophos.service".into());
         assert!(process.told("").contains("unit sophos.service) holds this port; stop it (`systemctl disable --now sophos.service`)"));
+        process.name = "siemgate".into();
+        assert!(process.told("").starts_with("another siemgate (pid 812)"));
         process.pid = 1;
         assert!(process.told("").contains("siemgate.socket"));
     }

@@ -123,7 +123,7 @@ path = "{{dir}}/events.ndjson"
     .await;
     let taken = gateway.cli(&["run"]).await;
     assert_eq!(taken.code, Some(1), "{taken:?}");
-    assert!(taken.err.contains("another program holds this port"), "{taken:?}");
+    assert!(taken.err.contains("another siemgate (pid "), "{taken:?}");
     let second = tokio::task::spawn_blocking({
         let config = gateway.path("config.d");
         move || -> Printed {
