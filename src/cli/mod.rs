@@ -33,6 +33,9 @@ use clap::{Parser, Subcommand};
 use crate::app::{Plan, SourcePlan};
 use crate::core::config::Problems;
 
+/// Where `packaging/install.sh` puts the configuration.
+const INSTALLED: &str = "/etc/siemgate/config.d";
+
 /// Exit codes, as documented in the help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -72,16 +75,11 @@ Environment:
 #[derive(Debug, Parser)]
 #[command(name = "siemgate", version, max_term_width = 100, after_help = AFTER)]
 struct Arguments {
-    /// Folder with the configuration: all its *.toml, in name order, later ones win.
-    #[arg(
-        long,
-        short,
-        global = true,
-        env = "SIEMGATE_CONFIG",
-        default_value = "config.d",
-        value_name = "DIR"
-    )]
-    config: PathBuf,
+    /// Folder with the configuration: all its *.toml, in name order, later ones win. Unless given,
+    /// /etc/siemgate/config.d for a program below /usr, for any other config.d in the working
+    /// directory.
+    #[arg(long, short, global = true, env = "SIEMGATE_CONFIG", value_name = "DIR")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -145,7 +143,8 @@ pub fn main() -> ExitCode {
 }
 
 fn ran(arguments: Arguments) -> Exit {
-    let config = arguments.config.as_path();
+    let config = arguments.config.unwrap_or_else(usual_folder);
+    let config = config.as_path();
     match arguments.command {
         Command::Run => run::run(config),
         Command::Check(check) => check::run(config, &check),
@@ -164,6 +163,12 @@ fn ran(arguments: Arguments) -> Exit {
         Command::Completions(shell) => manual::completions(&shell),
         Command::Man(man) => manual::man(&man),
     }
+}
+
+/// The configuration of an installed program, wherever it is called; that of a checkout for any other.
+fn usual_folder() -> PathBuf {
+    let installed = std::env::current_exe().is_ok_and(|program| program.starts_with("/usr"));
+    PathBuf::from(if installed { INSTALLED } else { "config.d" })
 }
 
 /// The plan, or its problems on standard error.
