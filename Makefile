@@ -12,10 +12,10 @@ SAMPLE  ?= tests/fixtures/superna-critical-locked-out.json
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test setup lint docs
+.PHONY: help build run test setup lint docs dist test-install
 
 help: ## Show this list.
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 build: ## Build the gateway, optimised.
 	$(CARGO) build --locked --profile $(PROFILE) --target-dir $(TARGET)
@@ -38,3 +38,9 @@ lint: ## Check formatting and lints.
 
 docs: ## Write docs/configuration.md and docs/metrics.md anew from the code.
 	UPDATE_DOCS=1 $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it reference
+
+dist: ## Build the tarball for old and new Linux: target/dist/*.tar.gz (ten minutes, once).
+	packaging/dist.sh
+
+test-install: dist setup ## Install the tarball in a clean root of an old Debian, with systemd (root).
+	packaging/test-install.sh $(TARGET)/dist/siemgate-*-linux.tar.gz

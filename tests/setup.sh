@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests start by themselves: Prometheus and a real Alertmanager, from Debian's or
-# Ubuntu's packages, Python's modules into target/python, and Grafana's types with npm into
+# Installs what the tests start by themselves: Prometheus and a real Alertmanager, and what judges the
+# units, the scripts and the installation, from Debian's or Ubuntu's packages, Python's modules into target/python, and Grafana's types with npm into
 # target/grafana. Does nothing when they are there. Services are neither started nor enabled. Without
 # root or sudo it says what is missing; the tests then say what they skip, or fail when CI is set.
 set -euo pipefail
@@ -10,6 +10,10 @@ declare -A package=(
     [promtool]=prometheus
     [prometheus-alertmanager]=prometheus-alertmanager
     [npm]=npm
+    [systemd-analyze]=systemd
+    [shellcheck]=shellcheck
+    [debootstrap]=debootstrap
+    [ip]=iproute2
 )
 # Module and version of what is imported.
 modules=(standardwebhooks==1.0.0)

@@ -35,6 +35,7 @@ mod log_limits;
 mod log_sim;
 mod observed;
 mod outages;
+mod packaging;
 mod peer;
 mod pins;
 mod poison;

@@ -18,8 +18,9 @@ const INTRODUCTION: &str = "\
 
 <!-- Written by `make docs` from the comments of the settings. Change those. -->
 
-siemgate reads every `*.toml` of its configuration folder (`config.d`, or `--config DIR`, or
-`SIEMGATE_CONFIG`) in name order. Later files win; tables merge, lists are replaced whole. Then come
+siemgate reads every `*.toml` of its configuration folder in name order. That is `--config DIR`, or
+`SIEMGATE_CONFIG`, or `/etc/siemgate/config.d` for a program that is installed (below `/usr`), else
+`config.d`. Later files win; tables merge, lists are replaced whole. Then come
 environment variables: `SIEMGATE_LOG__KEEP=30d` sets `keep` in `[log]`. `SIEMGATE_LOG_LEVEL` is not
 a setting: it filters the journal (`info`, `debug`, …).
 
