@@ -40,7 +40,8 @@ docs: ## Write docs/configuration.md and docs/metrics.md anew from the code.
 	UPDATE_DOCS=1 $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it reference
 
 dist: ## Build the tarball for old and new Linux: target/dist/*.tar.gz (ten minutes, once).
-	packaging/dist.sh
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) packaging/dist.sh
 
 test-install: dist setup ## Install the tarball in a clean root of an old Debian, with systemd (root).
-	packaging/test-install.sh $(TARGET)/dist/siemgate-*-linux.tar.gz
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) packaging/test-install.sh \
+		"$$(ls -t $(TARGET)/dist/siemgate-*-linux.tar.gz | head -n 1)"
