@@ -44,6 +44,10 @@ struct List<'l> {
 impl List<'_> {
     fn look(&mut self, path: &[String], value: Option<&Value>, schema: &Value) {
         let shape = shape(schema, value, self.root);
+        // A table that needs keys and is not there has no defaults either.
+        if value.is_none() && shape["required"].as_array().is_some_and(|keys| !keys.is_empty()) {
+            return;
+        }
         let below = |name: &String| [path, std::slice::from_ref(name)].concat();
         let table = value.and_then(Value::as_object);
         let properties = shape["properties"].as_object();

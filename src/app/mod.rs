@@ -49,12 +49,14 @@ use crate::core::letters::Letters;
 use crate::core::log::LogError;
 use crate::core::metrics::Metrics;
 use crate::core::recent::Recent;
+use crate::http::Listeners;
 use crate::http::admin::Admin;
 use crate::http::body::Budget;
 use crate::http::door::Doors;
 use crate::http::ingress::Ingress;
 pub use crate::http::listen::Inherited;
 use crate::http::listen::listen;
+use crate::http::tls::Tls;
 use crate::{core, http};
 
 /// Largest body that is offered from memory when the log cannot take it. Each worker holds at most a
@@ -121,7 +123,8 @@ impl Gateway {
     ) -> Result<Self, AppError> {
         let started = Instant::now();
         // First the ports: a second gateway fails here, before it touches a log.
-        let webhook = listen("server.listen", plan.server.listen.as_slice(), &mut held)?;
+        let plain = listen("server.listen", plan.server.plain(), &mut held)?;
+        let secure = listen("server.tls.listen", plan.server.secure(), &mut held)?;
         held.all_claimed()?;
         let admin = listen("server.admin", &[plan.server.admin], &mut Inherited::default())?;
         let metrics =
@@ -139,6 +142,9 @@ impl Gateway {
             clock: Timestamp::now,
         });
         announce(&plan, &engine);
+        let tls = [("webhook", &plan.tls), ("admin", &plan.admin_tls)].map(|(name, material)| {
+            Some(Tls::new(name, material.clone()?, engine.metrics.clone()))
+        });
         let duplicates = Arc::new(Duplicates::default());
         let rebuilt = duplicates.rebuild(&*engine.log, Timestamp::now()).await;
         rebuilt.map_err(|source| AppError::Log { what: "reading the newest events", source })?;
@@ -165,22 +171,25 @@ impl Gateway {
             spill: spill(workers.clone(), engine.clone()),
         });
         let draining = Arc::new(AtomicBool::new(false));
-        let (listens, admin_address) = (addresses(&webhook)?, admin[0].local_addr()?);
+        let (listens, secures) = (addresses(&plain)?, addresses(&secure)?);
+        let admin_address = admin[0].local_addr()?;
         let live = Arc::new(Live {
             config,
             engine: engine.clone(),
             workers: workers.clone(),
             ingress: ingress.clone(),
+            tls: tls.clone(),
             draining: draining.clone(),
             runtime: tokio::runtime::Handle::current(),
             current,
             explainer,
         });
         let side = admin_side(&live, admin_address, recent);
-        let servers = vec![
-            http::admin(admin, side)?,
-            http::webhooks(webhook, ingress, draining.clone(), server.workers)?,
-        ];
+        let [webhook_tls, side_tls] = tls;
+        let admin_tls = side_tls.is_some();
+        let webhooks = Listeners { plain, secure, tls: webhook_tls };
+        let mut servers = http::admin(Listeners::one(admin, side_tls), side)?;
+        servers.extend(http::webhooks(webhooks, ingress, draining.clone(), server.workers)?);
         let handles = servers.iter().map(actix_web::dev::Server::handle).collect();
         for server in servers {
             // Ends when its handle is stopped, in `stop`.
@@ -194,8 +203,9 @@ impl Gateway {
         #[allow(clippy::disallowed_methods)]
         let watchdog = tokio::spawn(systemd::watchdog(engine.log.clone()));
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(listen = ?listens, admin = %admin_address, config = %hash, ms, "ready");
-        systemd::ready(&format!("listening on {listens:?}"));
+        tracing::info!(listen = ?listens, listen_tls = ?secures, admin = %admin_address, admin_tls, config = %hash, ms, "ready");
+        let all: Vec<SocketAddr> = listens.iter().chain(&secures).copied().collect();
+        systemd::ready(&format!("listening on {all:?}"));
         let letters = vec![engine.dead.log().clone(), stores.quarantine.log().clone()];
         Ok(Self {
             engine,

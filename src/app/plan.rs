@@ -4,6 +4,7 @@
 //! a plan opens no socket and writes nothing. It is what `check` shows and what `run` starts.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use serde_json::Value;
 
 use crate::core::Timestamp;
 use crate::core::config::{
-    DeliverySettings, JournalSettings, Layers, LogSettings, Pin, Pins, Place, Problem, Problems,
-    QuarantineSettings, Section, ServerSettings, SinkPins, SourceDoor, StartSetting,
+    DeliverySettings, JournalSettings, Layers, LogSettings, OneOrMany, Pin, Pins, Place, Problem,
+    Problems, QuarantineSettings, Section, ServerSettings, SinkPins, SourceDoor, StartSetting,
 };
 use crate::core::finding::Finding;
 use crate::core::log::Start;
@@ -22,6 +23,7 @@ use crate::core::sink::Class;
 use crate::core::source::{Decoders, Source};
 use crate::formats::FORMATS;
 use crate::http::door::Door;
+use crate::http::tls::Material;
 use crate::routes::{Gap, Table, UNMATCHED};
 use crate::sinks::{self, Catalogue, Entry};
 use crate::sources;
@@ -47,6 +49,10 @@ const ALLOW_UNROUTED: &str = "allow_unrouted";
 pub struct Plan {
     /// `[server]`
     pub server: ServerSettings,
+    /// `[server.tls]`, read from its files.
+    pub tls: Option<Arc<Material>>,
+    /// `[server.admin_tls]`, read from its files.
+    pub admin_tls: Option<Arc<Material>>,
     /// `[log]`
     pub log: LogSettings,
     /// `[journal]`
@@ -194,8 +200,14 @@ impl Plan {
         let sinks = sinks_of(&mut reading, &mut root, &pins, catalogue);
         let table = table_of(&mut reading, &mut root, &sources, &sinks);
         let coverage = table.as_ref().map(Table::coverage).unwrap_or_default();
+        let (mut tls, mut admin_tls) = (None, None);
         if let Some(server) = &server {
             reading.problems.extend(listener_problems(server));
+            reading.problems.extend(without_certificates(server, &sources));
+            let files = server.tls.as_ref().map(Material::of_webhooks);
+            tls = files.and_then(|read| reading.keep(read)).map(Arc::new);
+            let files = server.admin_tls.as_ref().map(Material::of_admin);
+            admin_tls = files.and_then(|read| reading.keep(read)).map(Arc::new);
         }
         // Only of a table that is whole: a mistyped route is not also a missing one.
         if !allow_unrouted && reading.problems.is_empty() {
@@ -216,10 +228,14 @@ impl Plan {
                 warnings.extend(unusable);
                 let pinned = sinks.iter().flat_map(|sink: &SinkPlan| sink.pins.pins());
                 warnings.extend(pinned.map(Pin::warning));
+                let shown = [&tls, &admin_tls].into_iter().flatten();
+                warnings.extend(shown.filter_map(|tls| tls.warning(Timestamp::now())));
                 let hash = layers.hash();
                 let table = Arc::new(table);
                 Ok(Self {
                     server,
+                    tls,
+                    admin_tls,
                     log,
                     journal,
                     dead_letters,
@@ -274,23 +290,45 @@ fn unrouted(sinks: &[Arc<str>], coverage: &[Gap]) -> Option<Problem> {
 
 fn listener_problems(server: &ServerSettings) -> Problems {
     let mut problems = Problems::new();
-    if server.listen.as_slice().is_empty() {
+    let own = |listen: &OneOrMany<SocketAddr>| listen.as_slice().to_vec();
+    let tls = server.tls.as_ref().and_then(|tls| tls.listen.as_ref()).map(own);
+    let lists = [("server.listen", Some(own(&server.listen))), ("server.tls.listen", tls)];
+    if server.plain().is_empty() && server.secure().is_empty() {
         problems.push(Problem::new("server.listen", "there is no address to listen on"));
     }
-    for (index, address) in server.listen.as_slice().iter().enumerate() {
-        if address.port() != 0 && server.listen.as_slice()[..index].contains(address) {
-            let key = format!("server.listen[{index}]");
-            problems
-                .push(Problem::new(key, format!("{address} is named twice")).help("remove one"));
+    let mut known = Vec::new();
+    for (key, list) in lists {
+        for (index, address) in list.into_iter().flatten().enumerate() {
+            if address.port() != 0 && known.contains(&address) {
+                let key = format!("{key}[{index}]");
+                let told = Problem::new(key, format!("{address} is named twice"));
+                problems.push(told.help("remove one"));
+            }
+            known.push(address);
         }
     }
-    if server.listen.as_slice().contains(&server.admin) && server.admin.port() != 0 {
+    if known.contains(&server.admin) && server.admin.port() != 0 {
         problems.push(
             Problem::new("server.admin", "is also an address for webhooks")
                 .help("give it a port of its own"),
         );
     }
     problems
+}
+
+/// Sources that want client certificates, which no listener asks for.
+fn without_certificates(server: &ServerSettings, sources: &Named<SourcePlan>) -> Problems {
+    if server.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some()) {
+        return Problems::new();
+    }
+    let plans = sources.iter().filter_map(|(_, plan)| plan.as_ref());
+    let wants = plans.filter(|plan| plan.door.ways.want_certificates());
+    let told = |plan: &SourcePlan| {
+        let key = format!("sources.{}.auth", plan.name);
+        Problem::new(key, "wants client certificates, and no listener asks for them")
+            .help("set client_ca_file in [server.tls]")
+    };
+    wants.map(told).collect()
 }
 
 fn sources_of(reading: &mut Reading, root: &mut Section) -> Named<SourcePlan> {

@@ -9,6 +9,7 @@
 //! restart, and is reported.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,7 @@ use crate::core::delivery::{Delivery, Engine, Halt, Rules};
 use crate::core::log::{LogError, Reader};
 use crate::http::door::Doors;
 use crate::http::ingress::Ingress;
+use crate::http::tls::Tls;
 
 /// How long a sink that leaves may finish. One that keeps up needs milliseconds; what one that lags
 /// behind has not delivered stays with its cursor, and must not hold up the others.
@@ -41,6 +43,8 @@ pub(super) struct Live {
     pub engine: Arc<Engine>,
     pub workers: Arc<Workers>,
     pub ingress: Data<Ingress>,
+    /// The TLS of the webhook listeners and of the admin listener.
+    pub tls: [Option<Arc<Tls>>; 2],
     pub draining: Arc<AtomicBool>,
     /// Where workers live, wherever a reload is asked for.
     pub runtime: tokio::runtime::Handle,
@@ -61,8 +65,10 @@ pub(super) struct Current {
 /// What only a restart changes.
 #[derive(Clone, PartialEq)]
 struct Fixed {
-    listen: Vec<std::net::SocketAddr>,
-    admin: std::net::SocketAddr,
+    listen: Vec<SocketAddr>,
+    secure: Vec<SocketAddr>,
+    admin: SocketAddr,
+    admin_tls: bool,
     workers: usize,
     bodies: u64,
     log: LogSettings,
@@ -72,10 +78,12 @@ struct Fixed {
 
 impl Fixed {
     fn of(plan: &Plan) -> Self {
-        let ServerSettings { listen, admin, workers, bodies_in_flight, .. } = &plan.server;
+        let ServerSettings { admin, workers, bodies_in_flight, .. } = &plan.server;
         Self {
-            listen: listen.as_slice().to_vec(),
+            listen: plan.server.plain().to_vec(),
+            secure: plan.server.secure().to_vec(),
             admin: *admin,
+            admin_tls: plan.admin_tls.is_some(),
             workers: *workers,
             bodies: bodies_in_flight.0,
             log: plan.log.clone(),
@@ -88,7 +96,9 @@ impl Fixed {
     fn differences(&self, other: &Self) -> Vec<&'static str> {
         let pairs = [
             ("server.listen", self.listen != other.listen),
+            ("server.tls", self.secure != other.secure),
             ("server.admin", self.admin != other.admin),
+            ("server.admin_tls", self.admin_tls != other.admin_tls),
             ("server.workers", self.workers != other.workers),
             ("server.bodies_in_flight", self.bodies != other.bodies),
             ("log", self.log != other.log),
@@ -195,6 +205,11 @@ impl Live {
         self.ingress.doors.store(Arc::new(Doors::new(doors)));
         self.ingress.heard.expect(super::expected(&plan.sources), Timestamp::now());
         self.ingress.settings.store(Arc::new(plan.server.clone()));
+        for (tls, material) in self.tls.iter().zip([&plan.tls, &plan.admin_tls]) {
+            if let (Some(tls), Some(material)) = (tls, material) {
+                tls.replace(material.clone());
+            }
+        }
         let until = Some(self.engine.log.head().borrow().next);
         self.halt(&change.removed, &Halt { until, ..pinned });
         let lost = self.replace(plan, &change, readers).await;

@@ -1,11 +1,11 @@
 //! Asking the running gateway over its admin listener.
 
 use std::path::Path;
-use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::Value;
 
+use super::own::client;
 use super::{Exit, failed, plan};
 
 /// An admin listener.
@@ -18,7 +18,9 @@ impl Admin {
     /// The listener of the gateway that runs with this configuration.
     pub fn of(config: &Path) -> Result<Self, Exit> {
         let plan = plan(config)?;
-        Ok(Self { base: format!("http://{}", plan.server.admin), client: client()? })
+        let own = plan.admin_tls.as_ref().map(|tls| &*tls.shown);
+        let scheme = if own.is_some() { "https" } else { "http" };
+        Ok(Self { base: format!("{scheme}://{}", plan.server.admin), client: client(own)? })
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, Exit> {
@@ -71,17 +73,4 @@ pub(super) fn plain(error: &reqwest::Error) -> String {
         inner = source;
     }
     inner.to_string()
-}
-
-/// A client for this machine's own gateway: no proxy, no redirects.
-#[allow(clippy::disallowed_methods)] // not a destination: sinks/http.rs does not apply
-pub(super) fn client() -> Result<Client, Exit> {
-    let builder = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-    builder
-        // Plain HTTP: a machine without the system's CA certificates must do.
-        .tls_certs_only(Vec::new())
-        .connect_timeout(Duration::from_secs(5))
-        .timeout(Duration::from_secs(90))
-        .build()
-        .map_err(failed)
 }

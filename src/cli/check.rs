@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Exit, plan, test};
 use crate::app::Plan;
+use crate::core::Timestamp;
 use crate::core::config::{Place, Problem, Problems};
 
 #[derive(Debug, Args)]
@@ -40,7 +41,9 @@ pub(super) fn run(config: &Path, arguments: &Arguments) -> Exit {
 
 fn tell(config: &Path, plan: &Plan) {
     println!("configuration {} ({})", config.display(), plan.hash);
-    println!("  listens on {:?}, admin on {}", plan.server.listen.as_slice(), plan.server.admin);
+    for line in doors(plan) {
+        println!("  {line}");
+    }
     for source in &plan.sources {
         println!("  source {} ({})", source.name, source.kind.name);
     }
@@ -56,6 +59,26 @@ fn tell(config: &Path, plan: &Plan) {
     for warning in &plan.warnings {
         println!("warning: {warning}");
     }
+}
+
+/// Where it listens, and what it shows there.
+fn doors(plan: &Plan) -> Vec<String> {
+    let over_tls = |until: Option<Timestamp>| match until {
+        Some(until) => format!(" over TLS, certificate until {until}"),
+        None => String::new(),
+    };
+    let until = plan.tls.as_ref().map(|tls| tls.certificate.until);
+    let admin_until = plan.admin_tls.as_ref().map(|tls| tls.certificate.until);
+    let (plain, secure) = (plan.server.plain(), plan.server.secure());
+    let mut lines = Vec::new();
+    if !plain.is_empty() {
+        lines.push(format!("listens on {plain:?}"));
+    }
+    if !secure.is_empty() {
+        lines.push(format!("listens on {secure:?}{}", over_tls(until)));
+    }
+    lines.push(format!("admin on {}{}", plan.server.admin, over_tls(admin_until)));
+    lines
 }
 
 fn run_for_machines(config: &Path, arguments: &Arguments) -> Exit {
@@ -85,7 +108,8 @@ fn meaning(plan: &Plan) -> Value {
     json!({
         "good": true,
         "config": plan.hash,
-        "listen": plan.server.listen.as_slice(),
+        "listen": plan.server.plain(),
+        "listen_tls": plan.server.secure(),
         "admin": plan.server.admin,
         "sources": sources.collect::<Vec<_>>(),
         "routes": routes.collect::<Vec<_>>(),

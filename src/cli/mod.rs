@@ -15,6 +15,7 @@ mod explain;
 mod letters;
 mod log;
 mod manual;
+mod own;
 mod pins;
 mod reload;
 mod run;

@@ -3,13 +3,15 @@
 //! Every event has a fresh id, is marked as simulated, and names a user and an address that exist
 //! nowhere, so that no playbook can lock anybody out because of it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::admin::{client, plain};
+use super::admin::plain;
+use super::own::client;
 use super::{Exit, block_on, failed, plan};
 use crate::app::{Plan, SinkPlan};
 use crate::core::Timestamp;
@@ -118,14 +120,28 @@ fn sample_event(severity: &str, state: &str, files: u32) -> Map<String, Value> {
     event.as_object().cloned().unwrap_or_default()
 }
 
+/// Where to send to; with the certificate that is shown there, if that is TLS.
+fn listener(plan: &Plan) -> Result<(SocketAddr, Option<&[u8]>), Exit> {
+    if let Some(address) = plan.server.plain().first() {
+        return Ok((*address, None));
+    }
+    match (plan.server.secure().first(), &plan.tls) {
+        (Some(_), Some(tls)) if tls.demands => Err(failed(
+            "every listener demands a client certificate, which this command does not have; try `curl --cert FILE --key FILE`, or name an address without TLS in server.listen (and those with it in server.tls.listen)",
+        )),
+        (Some(address), Some(tls)) => Ok((*address, Some(&tls.shown))),
+        _ => Err(failed("server.listen is empty")),
+    }
+}
+
 async fn post(plan: &Plan, arguments: &Arguments, event: &Value) -> Result<Value, Exit> {
     let source = super::source(plan, arguments.source.as_deref())?;
-    let address =
-        plan.server.listen.as_slice().first().ok_or_else(|| failed("server.listen is empty"))?;
+    let (address, own) = listener(plan)?;
     let wait = arguments.wait.map(|wait| format!("?wait={wait}")).unwrap_or_default();
-    let url = format!("http://{address}/webhook/{}{wait}", source.name);
+    let scheme = if own.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}/webhook/{}{wait}", source.name);
     let body = event.to_string();
-    let mut request = client()?.post(&url).header("Content-Type", "application/json");
+    let mut request = client(own)?.post(&url).header("Content-Type", "application/json");
     let id = EventId::fresh().to_string();
     let credentials = source.door.ways.credentials(body.as_bytes(), &id, Timestamp::now());
     for (header, value) in credentials.ok_or_else(|| failed(CANNOT_PROVE))? {

@@ -5,6 +5,7 @@
 //! other way round.
 
 pub mod certificate;
+pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod duplicates;
@@ -14,6 +15,8 @@ pub mod heard;
 pub mod letters;
 pub mod log;
 pub mod metrics;
+pub mod pem;
+pub mod quiet;
 pub mod recent;
 pub mod route;
 pub mod sink;

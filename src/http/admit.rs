@@ -14,9 +14,10 @@ use actix_web::dev::Payload;
 
 use super::auth::{self, Lack, Refusal, Shown};
 use super::body::{self, Body, BodyError, Watched, Wire};
-use super::clock::roughly;
 use super::door::Door;
 use super::ingress::{Ingress, Refused};
+use super::tls::Names;
+use crate::core::clock::words;
 
 /// What an admitted sender sent.
 pub(super) struct Admitted {
@@ -39,13 +40,14 @@ impl Ingress {
             body::drain(&mut payload).await;
             return Err(not_allowed(sender));
         };
-        match door.ways.look(request.headers(), (self.engine.clock)()) {
+        let names = Names::of(request.conn_data());
+        match door.ways.look(request.headers(), names, (self.engine.clock)()) {
             Shown::Enough => {
                 Ok(Admitted { read: self.read(request, &mut payload).await, key: None })
             }
             Shown::Nothing(lack) => {
                 body::drain(&mut payload).await;
-                Err(self.held_back(door, lack, address).await)
+                Err(self.held_back(door, lack, address, names).await)
             }
             Shown::Signatures(mut checks) => {
                 let feed = |bytes: &[u8]| checks.iter_mut().for_each(|check| check.feed(bytes));
@@ -57,7 +59,7 @@ impl Ingress {
                 match auth::verdict(checks) {
                     Ok(proof) => Ok(Admitted { read, key: proof.key }),
                     Err(lack) => {
-                        let refused = self.held_back(door, lack, address).await;
+                        let refused = self.held_back(door, lack, address, names).await;
                         match (lack, read) {
                             (Lack::Late(_), Ok(body)) => Err(self
                                 .quarantined(door, body.bytes, false, sender, refused)
@@ -81,12 +83,18 @@ impl Ingress {
     }
 
     /// The refusal, after the wait that this sender has earned.
-    async fn held_back(&self, door: &Door, lack: Lack, sender: IpAddr) -> Refused {
+    async fn held_back(
+        &self,
+        door: &Door,
+        lack: Lack,
+        sender: IpAddr,
+        names: &[String],
+    ) -> Refused {
         if self.hold(sender).await {
             let error = "too many refused requests from this address are waiting for their answers";
             return Refused::new(429, "slowed", error).later(5).closing();
         }
-        let refused = Refused::new(401, lack.as_str(), told(door, lack));
+        let refused = Refused::new(401, lack.as_str(), told(door, lack, names));
         refused.challenge(door.ways.challenge())
     }
 
@@ -130,7 +138,7 @@ fn not_allowed(sender: Option<IpAddr>) -> Refused {
     Refused::new(403, "sender", error)
 }
 
-fn told(door: &Door, lack: Lack) -> String {
+fn told(door: &Door, lack: Lack, names: &[String]) -> String {
     match lack {
         Lack::Token => {
             format!("the token is missing or wrong; this source wants {}", door.ways.wanted())
@@ -139,9 +147,17 @@ fn told(door: &Door, lack: Lack) -> String {
             "the signature is missing or does not fit the body and the secret; this source wants {}, made over the bytes as they are sent",
             door.ways.wanted()
         ),
+        Lack::Certificate if names.is_empty() => {
+            format!("no client certificate came; this source wants {}", door.ways.wanted())
+        }
+        Lack::Certificate => format!(
+            "the client certificate is for {}; this source wants {}",
+            names.join(", "),
+            door.ways.wanted()
+        ),
         Lack::Late(seconds) => format!(
             "the signature is good, but made {} {} now: the sender's clock or this machine's is off, or an old request was sent again; the body is in the quarantine",
-            roughly(seconds.unsigned_abs()),
+            words(seconds),
             if seconds < 0 { "after" } else { "before" }
         ),
     }

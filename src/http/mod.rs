@@ -8,7 +8,6 @@ pub mod admin;
 mod admit;
 mod auth;
 pub mod body;
-mod clock;
 mod deliveries;
 pub mod door;
 mod events;
@@ -17,21 +16,28 @@ mod holder;
 pub mod ingress;
 pub mod listen;
 mod sender;
+mod serve;
 pub mod split;
 mod store;
+pub mod tls;
 
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::{Server, Service};
+use actix_http::{Request, Response};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::body::MessageBody;
+use actix_web::dev::{AppConfig, Server};
 use actix_web::http::ConnectionType;
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpServer};
 
 use self::admin::Admin;
 use self::ingress::Ingress;
+use self::serve::Limits;
+use self::tls::Tls;
 
 /// Idle connections are closed after this.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -42,15 +48,42 @@ const CONNECTIONS: usize = 10_000;
 /// How long a stopping listener waits for requests under way.
 const SHUTDOWN_SECONDS: u64 = 5;
 
-/// The server of the webhook listeners. While `draining`, every answer ends its connection, so that
+/// Listeners of one kind: without TLS, and with.
+pub struct Listeners {
+    /// Without.
+    pub plain: Vec<TcpListener>,
+    /// With.
+    pub secure: Vec<TcpListener>,
+    /// The TLS of these.
+    pub tls: Option<Arc<Tls>>,
+}
+
+impl Listeners {
+    /// With TLS if there is any.
+    pub fn one(listeners: Vec<TcpListener>, tls: Option<Arc<Tls>>) -> Self {
+        match tls {
+            Some(_) => Self { plain: Vec::new(), secure: listeners, tls },
+            None => Self { plain: listeners, secure: Vec::new(), tls },
+        }
+    }
+}
+
+/// The servers of the webhook listeners. While `draining`, every answer ends its connection, so that
 /// the sender comes back to whoever listens next.
 pub fn webhooks(
-    listeners: Vec<TcpListener>,
+    listeners: Listeners,
     ingress: Data<Ingress>,
     draining: Arc<AtomicBool>,
     workers: usize,
-) -> std::io::Result<Server> {
-    let mut server = HttpServer::new(move || {
+) -> std::io::Result<Vec<Server>> {
+    let limits = Limits {
+        workers: workers.max(1),
+        connections: CONNECTIONS,
+        keep_alive: KEEP_ALIVE,
+        head: HEAD_TIMEOUT,
+        stop_seconds: SHUTDOWN_SECONDS,
+    };
+    serve(listeners, limits, move || {
         let draining = draining.clone();
         App::new()
             .app_data(ingress.clone())
@@ -66,28 +99,48 @@ pub fn webhooks(
             })
             .default_service(web::to(ingress::webhook))
     })
-    .workers(workers.max(1))
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_TIMEOUT)
-    .max_connections(CONNECTIONS)
-    .shutdown_timeout(SHUTDOWN_SECONDS)
-    .disable_signals();
-    for listener in listeners {
-        server = server.listen(listener)?;
-    }
-    Ok(server.run())
 }
 
-/// The server of the admin listener.
-pub fn admin(listeners: Vec<TcpListener>, admin: Data<Admin>) -> std::io::Result<Server> {
-    let mut server =
-        HttpServer::new(move || App::new().app_data(admin.clone()).configure(admin::routes))
-            .workers(1)
-            .client_request_timeout(HEAD_TIMEOUT)
-            .shutdown_timeout(1)
+/// The servers of the admin listener.
+pub fn admin(listeners: Listeners, admin: Data<Admin>) -> std::io::Result<Vec<Server>> {
+    let limits = Limits {
+        workers: 1,
+        connections: CONNECTIONS,
+        keep_alive: KEEP_ALIVE,
+        head: HEAD_TIMEOUT,
+        stop_seconds: 1,
+    };
+    serve(listeners, limits, move || App::new().app_data(admin.clone()).configure(admin::routes))
+}
+
+fn serve<F, I, S, B>(listeners: Listeners, limits: Limits, app: F) -> std::io::Result<Vec<Server>>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<actix_web::Error>,
+    S::InitError: std::fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    S::Service: 'static,
+    B: MessageBody + 'static,
+{
+    let mut servers = Vec::new();
+    if !listeners.plain.is_empty() {
+        let mut server = HttpServer::new(app.clone())
+            .workers(limits.workers)
+            .keep_alive(limits.keep_alive)
+            .client_request_timeout(limits.head)
+            .max_connections(limits.connections)
+            .shutdown_timeout(limits.stop_seconds)
             .disable_signals();
-    for listener in listeners {
-        server = server.listen(listener)?;
+        for listener in listeners.plain {
+            server = server.listen(listener)?;
+        }
+        servers.push(server.run());
     }
-    Ok(server.run())
+    if let Some(tls) = listeners.tls.filter(|_| !listeners.secure.is_empty()) {
+        servers.push(serve::secure(listeners.secure, &tls, limits, app)?);
+    }
+    Ok(servers)
 }

@@ -10,12 +10,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::core::config::{OneOrMany, Problem, Problems, Section};
+use crate::core::quiet::Quiet;
 use crate::core::route::Format;
 
 use super::keys::{Keys, Test};
 use super::patterns::Pattern;
 use super::program::{Compiled as Program, Filter, Transform};
-use super::quiet::Quiet;
 use super::{Route, UNMATCHED};
 
 /// The names that routes may use.

@@ -17,7 +17,6 @@ mod explain;
 mod keys;
 mod patterns;
 mod program;
-mod quiet;
 mod warnings;
 
 use std::sync::Arc;
@@ -34,13 +33,13 @@ use bytes::Bytes;
 use crate::core::config::{Problem, Problems, Section};
 use crate::core::event::{Draft, Event};
 use crate::core::finding::{Finding, Severity};
+use crate::core::quiet::Quiet;
 use crate::core::route::{Choice, Format, RouteId, Select, Shape, Shaped, Trouble};
 use crate::core::sink::{Cause, Fault};
 use crate::core::source::Decoders;
 use build::Names;
 use keys::{Doubt, Test};
 use program::{Failure, Filter, Ran, Transform};
-use quiet::Quiet;
 
 /// A rule that takes longer is told of: a filter takes some 5 us, a transform some 30.
 const SLOW: Duration = Duration::from_millis(50);

@@ -102,7 +102,9 @@ pub struct Gateway {
     limit: Option<u64>,
     /// `http://…` of the webhook listener, while it runs.
     pub webhook: String,
-    /// `http://…` of the admin listener, while it runs.
+    /// `https://…` of the first webhook listener with TLS, if there is one.
+    pub secure: String,
+    /// `http://…` of the admin listener, while it runs; `https://…` with `[server.admin_tls]`.
     pub admin: String,
 }
 
@@ -112,7 +114,10 @@ impl Gateway {
         let folder = TempDir::new().unwrap();
         // Nothing here speaks TLS, but a client is not built without; set by whoever comes first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        // Whether certificates are right is for `ingress_tls.rs`.
+        let client =
+            Client::builder().no_proxy().timeout(PATIENCE).tls_danger_accept_invalid_certs(true);
+        let client = client.build().unwrap();
         let gateway = Self {
             config: folder.path().join("config.d"),
             folder,
@@ -122,6 +127,7 @@ impl Gateway {
             held: None,
             limit: None,
             webhook: String::new(),
+            secure: String::new(),
             admin: String::new(),
         };
         std::fs::create_dir(&gateway.config).unwrap();
@@ -214,9 +220,15 @@ impl Gateway {
             self.journal().into_iter().skip(before).find(|line| line["message"] == "ready")
         });
         let ready = ready.await;
-        let listen = ready["listen"].as_str().unwrap().trim_matches(['[', ']']);
-        self.webhook = format!("http://{listen}");
-        self.admin = format!("http://{}", ready["admin"].as_str().unwrap());
+        let url = |scheme: &str, list: &str| {
+            let list = ready[list].as_str().unwrap().trim_matches(['[', ']']);
+            if list.is_empty() { String::new() } else { format!("{scheme}://{list}") }
+        };
+        self.webhook = url("http", "listen");
+        self.secure = url("https", "listen_tls");
+        let admin = ready["admin"].as_str().unwrap();
+        let scheme = if ready["admin_tls"] == true { "https" } else { "http" };
+        self.admin = format!("{scheme}://{admin}");
     }
 
     /// Start a process that is expected to end by itself, and what it told.
@@ -283,8 +295,9 @@ impl Gateway {
     /// Run another command of the binary against this gateway.
     pub async fn cli(&self, arguments: &[&str]) -> Printed {
         let mut command = self.command(arguments);
-        for (key, url) in [("LISTEN", &self.webhook), ("ADMIN", &self.admin)] {
-            if let Some(address) = url.strip_prefix("http://") {
+        let tls = if self.webhook.is_empty() { "LISTEN" } else { "TLS__LISTEN" };
+        for (key, url) in [(tls, &self.secure), ("LISTEN", &self.webhook), ("ADMIN", &self.admin)] {
+            if let Some((_, address)) = url.split_once("://") {
                 command.env(format!("SIEMGATE_SERVER__{key}"), address);
             }
         }
@@ -307,6 +320,11 @@ impl Gateway {
     /// GET from the admin listener.
     pub async fn get(&self, path: &str) -> Told {
         told(self.client.get(format!("{}{path}", self.admin))).await
+    }
+
+    /// POST to the admin listener.
+    pub async fn steer(&self, path: &str) -> Told {
+        told(self.client.post(format!("{}{path}", self.admin))).await
     }
 
     /// The text of `/metrics`.

@@ -26,6 +26,7 @@ mod ingress_auth;
 mod ingress_bodies;
 mod ingress_doors;
 mod ingress_duplicates;
+mod ingress_tls;
 mod log_common;
 mod log_conformance;
 mod log_damage;

@@ -45,9 +45,9 @@ that every user may read is a warning, in `check` and in the journal.
 
 A running gateway reads the folder again within two seconds of a change in it, on SIGHUP, and on
 `siemgate reload`; it does not watch the files that secrets and certificates are in. What cannot be
-used changes nothing. `server.listen`, `server.admin`, `server.workers`, `server.bodies_in_flight`, `[log]`,
+used changes nothing. The addresses of `[server]`, `server.workers`, `server.bodies_in_flight`, `[log]`,
 `[dead_letters]` and `[quarantine]` take effect at the next start only; a reload names those that
-differ.
+differ. Files of certificates and keys are read again at every reload.
 
 Values:
 

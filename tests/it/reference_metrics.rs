@@ -29,11 +29,12 @@ ledger are worked out when they are scraped, so something that is stuck shows as
 ";
 
 /// The groups of families: what their names begin with, and a title.
-const GROUPS: [(&[&str], &str); 5] = [
+const GROUPS: [(&[&str], &str); 6] = [
     (
         &["siemgate_ingress_", "siemgate_source_", "siemgate_quarantine_"],
         "What comes in, and what is refused",
     ),
+    (&["siemgate_tls_"], "TLS of the listeners"),
     (
         &["siemgate_events_", "siemgate_unknown_", "siemgate_route_"],
         "What is understood and routed",

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secrets;
-use super::units::Span;
+use super::units::{OneOrMany, Span};
 
 /// What every `[sources.NAME]` has beside its type's own keys: its door.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -103,7 +103,7 @@ impl JsonSchema for Access {
 }
 
 /// One way to authenticate a webhook: exactly one of `header`, `bearer`, `basic`,
-/// `standard_webhooks` and `hmac`.
+/// `standard_webhooks`, `hmac` and `client_cert`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DoorAuth {
@@ -121,6 +121,10 @@ pub struct DoorAuth {
     pub standard_webhooks: Option<Secrets>,
     /// HMAC-SHA256 over the body, in a header: as GitHub does it, unless set otherwise.
     pub hmac: Option<HmacAuth>,
+    /// Names (subjectAltName), one of which the sender's certificate has: a host such as
+    /// `"defender.example"`, an address or a URI, exactly. Needs `[server.tls]` with `client_ca_file`.
+    #[schemars(with = "Option<OneOrMany<String>>")]
+    pub client_cert: Option<OneOrMany<String>>,
 }
 
 /// User and password.

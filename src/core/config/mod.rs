@@ -28,7 +28,8 @@ pub use safety::read as read_file;
 pub use secret::{Secret, Secrets};
 pub use section::Section;
 pub use settings::{
-    BatchSettings, DeliverySettings, Engine, InFlight, JournalFormat, JournalSettings, LogSettings,
-    QuarantineSettings, RetrySettings, ServerSettings, StartSetting,
+    AdminTls, BatchSettings, ClientCert, DeliverySettings, Engine, InFlight, JournalFormat,
+    JournalSettings, LogSettings, QuarantineSettings, RetrySettings, ServerSettings, StartSetting,
+    WebhookTls,
 };
 pub use units::{ByteSize, OneOrMany, Rate, Span};

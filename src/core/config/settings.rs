@@ -13,6 +13,70 @@ use super::door::Access;
 use super::units::{ByteSize, OneOrMany, Rate, Span};
 use crate::core::log::{Start, WhenFull};
 
+/// `[server.tls]`: webhooks over TLS, 1.2 or later. The files are read at the start and at every reload.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookTls {
+    /// Addresses that take webhooks over TLS, beside those of `server.listen`, which stay without.
+    /// Every address of `server.listen` speaks TLS unless set.
+    #[schemars(with = "Option<OneOrMany<String>>")]
+    pub listen: Option<OneOrMany<SocketAddr>>,
+    /// PEM file with the gateway's certificate, followed by those between it and its authority.
+    pub cert_file: PathBuf,
+    /// PEM file with the private key of `cert_file`, unencrypted, and readable for the gateway's
+    /// user only.
+    pub key_file: PathBuf,
+    /// PEM file with the authorities of senders' certificates (mutual TLS). None are asked for
+    /// unless set.
+    pub client_ca_file: Option<PathBuf>,
+    /// With `client_ca_file`: whether a sender without a certificate may connect.
+    #[serde(default)]
+    pub client_cert: ClientCert,
+}
+
+/// Whether a certificate is demanded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCert {
+    /// No connection without one.
+    #[default]
+    Required,
+    /// A sender may do without, and needs another way of its source's `auth`.
+    Optional,
+}
+
+/// `[server.admin_tls]`: TLS of the admin listener.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdminTls {
+    /// As in `[server.tls]`.
+    pub cert_file: PathBuf,
+    /// As in `[server.tls]`.
+    pub key_file: PathBuf,
+    /// PEM file with the authorities of the certificates that callers must show. None are asked
+    /// for unless set.
+    pub client_ca_file: Option<PathBuf>,
+}
+
+impl ServerSettings {
+    /// Addresses that take webhooks without TLS.
+    pub fn plain(&self) -> &[SocketAddr] {
+        match &self.tls {
+            Some(WebhookTls { listen: None, .. }) => &[],
+            _ => self.listen.as_slice(),
+        }
+    }
+
+    /// Addresses that take webhooks over TLS.
+    pub fn secure(&self) -> &[SocketAddr] {
+        match &self.tls {
+            None => &[],
+            Some(WebhookTls { listen: Some(listen), .. }) => listen.as_slice(),
+            Some(_) => self.listen.as_slice(),
+        }
+    }
+}
+
 const fn span(secs: u64) -> Span {
     Span(Duration::from_secs(secs))
 }
@@ -27,6 +91,10 @@ pub struct ServerSettings {
     /// Address of metrics, health and the admin API. Keep it on the loopback interface.
     #[schemars(with = "String")]
     pub admin: SocketAddr,
+    /// Webhooks over TLS; none unless set.
+    pub tls: Option<WebhookTls>,
+    /// TLS of the admin listener.
+    pub admin_tls: Option<AdminTls>,
     /// Proxies in front of the webhook listeners: addresses or networks. What they write into
     /// `X-Forwarded-For` is believed: the last address in it that is no trusted proxy counts as the
     /// sender, for `allow` and in the journal. From anybody else the header means nothing.
@@ -55,6 +123,8 @@ impl Default for ServerSettings {
                 SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 5000)),
             ]),
             admin: SocketAddr::from(([127, 0, 0, 1], 9600)),
+            tls: None,
+            admin_tls: None,
             trusted_proxies: Vec::new(),
             body_limit: ByteSize(16 << 20),
             events_limit: 10_000,

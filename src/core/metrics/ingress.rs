@@ -14,10 +14,11 @@ use crate::core::heard::Silence;
 use crate::core::route::Trouble;
 
 /// Reasons for refusing at the door, as label values.
-pub const REFUSALS: [&str; 12] = [
+pub const REFUSALS: [&str; 13] = [
     "sender",
     "token",
     "signature",
+    "certificate",
     "timestamp",
     "slowed",
     "malformed",

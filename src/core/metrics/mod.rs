@@ -10,6 +10,7 @@ mod process;
 mod program;
 mod sinks;
 mod store;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,8 @@ use self::program::Program;
 use self::sinks::Sinks;
 pub use self::sinks::{STATES, SinkMetrics, Vitals};
 use self::store::Store;
+pub use self::tls::TLS_FAILURES;
+use self::tls::Tls;
 use super::Timestamp;
 use super::heard::Silence;
 use super::log::Stats;
@@ -51,6 +54,7 @@ pub struct Metrics {
     registry: Registry,
     families: Vec<Family>,
     ingress: Ingress,
+    tls: Tls,
     store: Store,
     sinks: Sinks,
     program: Program,
@@ -65,13 +69,14 @@ impl Metrics {
     pub fn new(now: Timestamp) -> Result<Arc<Self>, prometheus::Error> {
         let f = Families::default();
         let ingress = Ingress::new(&f)?;
+        let tls = Tls::new(&f)?;
         let store = Store::new(&f)?;
         let sinks = Sinks::new(&f)?;
         let program = Program::new(&f)?;
         let process = Process::new(&f, now)?;
         let (registry, families) = f.told();
         let scrape = Mutex::default();
-        let all = Self { registry, families, ingress, store, sinks, program, process, scrape };
+        let all = Self { registry, families, ingress, tls, store, sinks, program, process, scrape };
         Ok(Arc::new(all))
     }
 

@@ -27,18 +27,27 @@ impl Ways {
 }
 
 fn way(key: &str, auth: DoorAuth) -> Result<Way, Problems> {
-    let DoorAuth { header, secret, bearer, basic, standard_webhooks, hmac } = auth;
+    let DoorAuth { header, secret, bearer, basic, standard_webhooks, hmac, client_cert } = auth;
     let named = [
         ("header", header.is_some() || secret.is_some()),
         ("bearer", bearer.is_some()),
         ("basic", basic.is_some()),
         ("standard_webhooks", standard_webhooks.is_some()),
         ("hmac", hmac.is_some()),
+        ("client_cert", client_cert.is_some()),
     ];
     let named: Vec<&str> = named.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
     if let [first, second, ..] = named[..] {
         let help = format!("write a table for each: [{{ {first} = … }}, {{ {second} = … }}]");
         return one(Problem::new(key, format!("has two ways: {}", named.join(", "))).help(help));
+    }
+    if let Some(names) = client_cert {
+        let names = names.as_slice().to_vec();
+        return match names.is_empty() || names.iter().any(String::is_empty) {
+            true => one(Problem::new(format!("{key}.client_cert"), "names nobody")
+                .help("write a name of the sender's certificate, such as \"defender.example\"")),
+            false => Ok(Way::ClientCert(names)),
+        };
     }
     match (header, secret, bearer, basic, standard_webhooks, hmac) {
         (Some(name), Some(secrets), ..) => {
@@ -57,7 +66,7 @@ fn way(key: &str, auth: DoorAuth) -> Result<Way, Problems> {
         (.., Some(secrets), _) => standard(&format!("{key}.standard_webhooks"), secrets),
         (.., Some(hmac)) => signed(&format!("{key}.hmac"), hmac),
         _ => one(Problem::new(key, "names no way to authenticate").help(
-            "write { header = \"X-Token\", secret = … }, { bearer = … }, { basic = … }, { standard_webhooks = … } or { hmac = … }",
+            "write { header = \"X-Token\", secret = … }, { bearer = … }, { basic = … }, { standard_webhooks = … }, { hmac = … } or { client_cert = [\"NAME\"] }",
         )),
     }
 }

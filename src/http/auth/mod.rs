@@ -24,10 +24,18 @@ use crate::core::config::Secrets;
 pub struct Ways(Vec<Way>);
 
 enum Way {
-    Header { name: String, secrets: Secrets },
+    Header {
+        name: String,
+        secrets: Secrets,
+    },
     Bearer(Secrets),
-    Basic { user: String, passwords: Secrets },
+    Basic {
+        user: String,
+        passwords: Secrets,
+    },
     Signed(Scheme),
+    /// One of the names in a verified client certificate.
+    ClientCert(Vec<String>),
 }
 
 /// What a request shows before its body is read.
@@ -47,6 +55,8 @@ pub enum Lack {
     Token,
     /// No valid signature, or none at all.
     Signature,
+    /// No client certificate for any of the names.
+    Certificate,
     /// A valid signature, made so many seconds ago (or ahead, if negative).
     Late(i64),
 }
@@ -57,15 +67,16 @@ impl Lack {
         match self {
             Self::Token => "token",
             Self::Signature => "signature",
+            Self::Certificate => "certificate",
             Self::Late(_) => "timestamp",
         }
     }
 }
 
 impl Ways {
-    /// Look at everything but the body.
-    pub fn look(&self, headers: &HeaderMap, now: Timestamp) -> Shown {
-        let enough = self.0.iter().fold(false, |enough, way| enough | way.shown(headers));
+    /// Look at everything but the body. `names` are those of the client's verified certificate.
+    pub fn look(&self, headers: &HeaderMap, names: &[String], now: Timestamp) -> Shown {
+        let enough = self.0.iter().fold(false, |enough, way| enough | way.shown(headers, names));
         if enough || self.0.is_empty() {
             return Shown::Enough;
         }
@@ -78,6 +89,11 @@ impl Ways {
         }
     }
 
+    /// Whether a client certificate is one of the ways.
+    pub fn want_certificates(&self) -> bool {
+        self.0.iter().any(|way| matches!(way, Way::ClientCert(_)))
+    }
+
     fn schemes(&self) -> impl Iterator<Item = &Scheme> {
         self.0
             .iter()
@@ -87,7 +103,11 @@ impl Ways {
     /// What a request without anything valid lacks: what it tried, else what comes first.
     fn lack(&self, headers: &HeaderMap) -> Lack {
         let tried = self.0.iter().find(|way| way.tried(headers)).or(self.0.first());
-        if matches!(tried, Some(Way::Signed(_))) { Lack::Signature } else { Lack::Token }
+        match tried {
+            Some(Way::Signed(_)) => Lack::Signature,
+            Some(Way::ClientCert(_)) => Lack::Certificate,
+            _ => Lack::Token,
+        }
     }
 
     /// For `WWW-Authenticate`: some senders (AWS SNS for one) send a password only when asked.
@@ -135,7 +155,7 @@ pub fn verdict(checks: Vec<Check>) -> Result<Proof, Lack> {
 
 impl Way {
     /// Whether the headers alone prove enough.
-    fn shown(&self, headers: &HeaderMap) -> bool {
+    fn shown(&self, headers: &HeaderMap, names: &[String]) -> bool {
         match self {
             Self::Header { name, secrets } => {
                 let given = headers.get(name).map(|value| value.as_bytes());
@@ -150,6 +170,11 @@ impl Way {
                 })
             }
             Self::Signed(_) => false,
+            Self::ClientCert(wanted) => {
+                let is =
+                    |name: &String| wanted.iter().any(|known| known.eq_ignore_ascii_case(name));
+                names.iter().any(is)
+            }
         }
     }
 
@@ -160,6 +185,7 @@ impl Way {
             Self::Bearer(_) | Self::Basic { .. } => headers.contains_key(AUTHORIZATION),
             Self::Signed(Scheme::StandardWebhooks(_)) => headers.contains_key("webhook-signature"),
             Self::Signed(Scheme::Hmac(form)) => headers.contains_key(&form.header),
+            Self::ClientCert(_) => false,
         }
     }
 
@@ -169,6 +195,7 @@ impl Way {
             Self::Bearer(_) => "Authorization: Bearer with the token".to_owned(),
             Self::Basic { .. } => "Authorization: Basic with user and password".to_owned(),
             Self::Signed(scheme) => format!("a signature in {}", scheme.headers()),
+            Self::ClientCert(names) => format!("a client certificate for {}", names.join(" or ")),
         }
     }
 
@@ -184,6 +211,7 @@ impl Way {
                 authorization(format!("Basic {}", STANDARD.encode(both)))
             }
             Self::Signed(scheme) => scheme.sign(body, id, now),
+            Self::ClientCert(_) => None,
         }
     }
 }

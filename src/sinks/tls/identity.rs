@@ -5,21 +5,19 @@
 //! often just hangs up.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::sign::CertifiedKey;
-use rustls::{Error as Tls, InconsistentKeys, SignatureScheme};
 
 use super::Trust;
 use crate::core::Timestamp;
 use crate::core::certificate::Certificate;
 use crate::core::config::{Problem, Section};
+use crate::core::pem;
 
 /// Who a sink says it is; nobody without `client_cert_file`.
 pub struct Identity {
@@ -35,24 +33,16 @@ impl Identity {
         trust: &Trust,
         provider: &CryptoProvider,
     ) -> Result<Self, Problem> {
-        let (Some(cert), Some(key)) = (&trust.client_cert_file, &trust.client_key_file) else {
+        let (Some(cert), Some(key_file)) = (&trust.client_cert_file, &trust.client_key_file) else {
             return Ok(Self { shown: None, until: None, asked: AtomicBool::new(false) });
         };
         let at = |name: &str| format!("{}.{name}", section.key);
         let help =
             "name a PEM file with the client certificate, and those between it and its authority";
-        let chain = super::certificates(cert, &at("client_cert_file"), help)?;
+        let chain = pem::certificates(cert, &at("client_cert_file"), help)?;
         let until = Certificate::read(&chain[0]).map(|certificate| certificate.until);
-        let private = private_key(key, &at("client_key_file"))?;
-        let shown = CertifiedKey::from_der(chain, private, provider).map_err(|error| match error {
-            Tls::InconsistentKeys(InconsistentKeys::KeyMismatch) => Problem::new(
-                at("client_key_file"),
-                format!("{} is not the key of {}", key.display(), cert.display()),
-            )
-            .help("name the key that the certificate was made for; the certificate must stand first in its file"),
-            _ => Problem::new(at("client_key_file"), format!("the key in {} cannot be used", key.display()))
-                .help("RSA (2048 to 8192 bits), ECDSA (P-256, P-384) and Ed25519 keys can be used"),
-        })?;
+        let key = at("client_key_file");
+        let shown = pem::certified(chain, cert, key_file, &key, provider)?;
         Ok(Self { shown: Some(Arc::new(shown)), until, asked: AtomicBool::new(false) })
     }
 
@@ -70,33 +60,6 @@ impl Identity {
     pub fn was_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
-}
-
-fn private_key(file: &Path, key: &str) -> Result<PrivateKeyDer<'static>, Problem> {
-    let help = "name a PEM file with the private key (BEGIN PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY)";
-    let pem = super::read(file, key, help)?;
-    if let Ok(found) = PrivateKeyDer::from_pem_slice(&pem) {
-        return match is_encrypted(&pem) {
-            true => Err(encrypted(file, key)),
-            false => Ok(found),
-        };
-    }
-    Err(match is_encrypted(&pem) {
-        true => encrypted(file, key),
-        false => Problem::new(key, format!("{} holds no private key", file.display())).help(help),
-    })
-}
-
-/// Both ways of encrypting a PEM key say so in plain words.
-fn is_encrypted(pem: &[u8]) -> bool {
-    let has = |words: &[u8]| pem.windows(words.len()).any(|part| part == words);
-    has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED")
-}
-
-fn encrypted(file: &Path, key: &str) -> Problem {
-    Problem::new(key, format!("the key in {} is encrypted", file.display())).help(
-        "a gateway that starts by itself has nobody to type its passphrase: write it unencrypted (`openssl pkey -in FILE -out NEW`) into a file that only the gateway's user can read",
-    )
 }
 
 impl ResolvesClientCert for Identity {

@@ -14,27 +14,23 @@ mod verify;
 
 use std::error::Error;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::core::certificate::Fingerprint;
 use crate::core::config::{Problem, Problems, Section};
+use crate::core::pem;
 use crate::core::sink::{Cause, Fault};
 use identity::Identity;
 use verify::Verifier;
 
 pub use clock::witness;
-
-/// Longest file of certificates that is read: the system's own have a tenth of it.
-const MAX_BYTES: u64 = 4 << 20;
 
 /// Whom to trust, and who to be: keys of every sink that speaks TLS.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -231,34 +227,10 @@ fn roots(section: &Section, trust: &Trust) -> Result<RootCertStore, Problem> {
             .help("name a PEM file with one or more CA certificates")
         };
         for certificate in
-            certificates(file, &key, "name a PEM file with one or more CA certificates")?
+            pem::certificates(file, &key, "name a PEM file with one or more CA certificates")?
         {
             roots.add(certificate).map_err(unusable)?;
         }
     }
     Ok(roots)
-}
-
-/// All certificates of a PEM file; at least one.
-fn certificates(
-    file: &Path,
-    key: &str,
-    help: &str,
-) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let pem = read(file, key, help)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(Problem::new(key, format!("{} holds no certificate", file.display())).help(help)),
-    }
-}
-
-fn read(file: &Path, key: &str, help: &str) -> Result<Vec<u8>, Problem> {
-    let told = |what: String| Problem::new(key, what).help(help);
-    let unread = |error: io::Error| told(format!("cannot read {}: {error}", file.display()));
-    let size = std::fs::metadata(file).map_err(unread)?.len();
-    if size > MAX_BYTES {
-        return Err(told(format!("{} has more than {MAX_BYTES} bytes", file.display())));
-    }
-    std::fs::read(file).map_err(unread)
 }

@@ -11,6 +11,7 @@ use super::clock;
 use super::verify::{Refusal, Rule};
 use crate::core::Timestamp;
 use crate::core::certificate::Certificate;
+use crate::core::clock::words;
 use crate::core::sink::Cause;
 
 /// Most names of a certificate that are told.
@@ -181,14 +182,14 @@ impl Tls {
             let off = seconds(there, now);
             return format!(
                 "your clock is {} {} by what the last destination that answered says, and that is probably why its certificate ({from} to {until}) is not valid; set this machine's clock (NTP)",
-                clock::words(off),
+                words(off),
                 if off > 0 { "slow" } else { "fast" }
             );
         }
         if now < *from {
             return format!(
                 "its certificate is not valid before {from}, in {} by this machine's clock; probably your clock is at least that slow: set it (NTP)",
-                clock::words(seconds(*from, now))
+                words(seconds(*from, now))
             );
         }
         let name = self.section.rsplit('.').next().unwrap_or_default();
@@ -222,5 +223,5 @@ fn names(certificate: &Certificate) -> String {
 }
 
 fn ago(then: Timestamp, now: Timestamp) -> String {
-    format!("{} ago, {then}", clock::words(now.as_second() - then.as_second()))
+    format!("{} ago, {then}", words(now.as_second() - then.as_second()))
 }

@@ -1,4 +1,5 @@
-//! How often a route speaks: a rule that fails on every event must not fill the journal.
+//! How often one thing is told: a rule that fails on every event, or a sender that knocks every
+//! second, must not fill the journal.
 //!
 //! Guarantees: the first word at once, then one in [`EVERY`], with the number that was left out.
 //! Counting in metrics is not affected.
@@ -11,7 +12,7 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// When it spoke last, and how often it has been silent since.
 #[derive(Debug, Default)]
-pub(super) struct Quiet(Mutex<(Option<Instant>, u64)>);
+pub struct Quiet(Mutex<(Option<Instant>, u64)>);
 
 impl Quiet {
     /// Whether to speak now; if so, how often it was silent before.
