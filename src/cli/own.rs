@@ -19,7 +19,8 @@ pub(super) fn client(own: Option<&[u8]>) -> Result<Client, Exit> {
     let builder = builder();
     let builder = match own {
         Some(own) => builder.tls_backend_preconfigured(config(own)?),
-        None => builder,
+        // Plain HTTP: a machine without the system's CA certificates must do.
+        None => builder.tls_certs_only([]),
     };
     builder.build().map_err(failed)
 }
