@@ -9,6 +9,7 @@
 // A tool box: not every test uses every tool.
 #![allow(dead_code)]
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -29,6 +30,8 @@ struct Orders {
     stalled: bool,
 }
 
+type Open = Arc<Mutex<BTreeSet<usize>>>;
+
 /// A running receiver. Stops when dropped.
 pub struct Receiver {
     scheme: &'static str,
@@ -36,6 +39,8 @@ pub struct Receiver {
     /// What came, by connection or datagram, in order.
     came: Arc<Mutex<Vec<Vec<u8>>>>,
     orders: watch::Sender<Orders>,
+    /// The connections that are open, by their place in `came`.
+    open: Open,
     server: JoinHandle<()>,
 }
 
@@ -50,8 +55,9 @@ impl Receiver {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (came, orders) = (Arc::default(), watch::Sender::new(Orders::default()));
-        let server = tokio::spawn(serve(listener, Arc::clone(&came), orders.subscribe()));
-        Self { scheme: "tcp", address, came, orders, server }
+        let open = Open::default();
+        let server = serve(listener, Arc::clone(&came), orders.subscribe(), open.clone());
+        Self { scheme: "tcp", address, came, orders, open, server: tokio::spawn(server) }
     }
 
     /// On a free port.
@@ -68,7 +74,7 @@ impl Receiver {
             }
         });
         let orders = watch::Sender::new(Orders::default());
-        Self { scheme: "udp", address, came, orders, server }
+        Self { scheme: "udp", address, came, orders, open: Open::default(), server }
     }
 
     /// `tcp://127.0.0.1:PORT` or the same with `udp`.
@@ -120,8 +126,13 @@ impl Receiver {
 
     /// Close the open connections; new ones are served. Where something was not read the peer sees
     /// a reset, else an end.
-    pub fn hang_up(&self) {
+    pub async fn hang_up(&self) {
+        let open = self.open.lock().unwrap().clone();
         self.orders.send_modify(|orders| orders.hung_up += 1);
+        until("the connections are closed", async || {
+            self.open.lock().unwrap().is_disjoint(&open).then_some(())
+        })
+        .await;
     }
 
     /// Close the open connections and take no others.
@@ -157,7 +168,7 @@ pub fn split(mut bytes: &[u8]) -> Vec<Bytes> {
 
 type Book = Arc<Mutex<Vec<Vec<u8>>>>;
 
-async fn serve(listener: TcpListener, book: Book, orders: watch::Receiver<Orders>) {
+async fn serve(listener: TcpListener, book: Book, orders: watch::Receiver<Orders>, open: Open) {
     // Dropped with this task, and every connection with it.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -166,7 +177,12 @@ async fn serve(listener: TcpListener, book: Book, orders: watch::Receiver<Orders
             book.push(Vec::new());
             book.len() - 1
         };
-        connections.spawn(record(stream, number, book.clone(), orders.clone()));
+        open.lock().unwrap().insert(number);
+        let (book, orders, open) = (book.clone(), orders.clone(), open.clone());
+        connections.spawn(async move {
+            record(stream, number, book, orders).await;
+            open.lock().unwrap().remove(&number);
+        });
         while connections.try_join_next().is_some() {}
     }
 }

@@ -34,10 +34,20 @@ impl Journal {
         info!(
             id = %item.event.id, sink = %self.sink, route = %item.route,
             severity = %finding.severity, state = finding.state.as_str(),
-            status = reply.status, "successCount" = reply.accepted, resent = reply.resent,
+            status = reply.status, "successCount" = reply.accepted,
             attempt = item.attempts, ms = i64::try_from(ms).unwrap_or(i64::MAX),
             "delivered"
         );
+    }
+
+    /// A connection had ended, and what it may have lost went out again.
+    pub fn resent(&self, reply: &Reply) {
+        if let Some(resent) = reply.resent {
+            info!(
+                sink = %self.sink, resent,
+                "sent again what a broken connection may have lost: the destination may have these events twice"
+            );
+        }
     }
 
     pub fn dead(&self, item: &Item, fault: &Fault) {

@@ -313,6 +313,7 @@ impl Worker {
         self.others.accepted += items.len() as u64;
         self.refusing = false;
         self.books.journal.recovered();
+        self.books.journal.resent(reply);
         for item in &items {
             self.books.delivered(item, reply).await;
         }
