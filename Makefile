@@ -27,7 +27,7 @@ run: build ## Build, then start on CONFIG (config.d); data goes to ./data.
 	@exec $(SIEMGATE) --config $(CONFIG) run
 
 setup: ## Install what the tests need (apt; root or sudo).
-	@tests/setup.sh
+	@CARGO_TARGET_DIR='$(TARGET)' tests/setup.sh
 
 test: setup ## Install what the tests need, then run all of them.
 	$(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) $(ARGS)

@@ -1,20 +1,27 @@
 #!/usr/bin/env bash
-# Installs what the tests start by themselves: Prometheus and a real Alertmanager, and what judges the
-# units, the scripts and the installation, from Debian's or Ubuntu's packages, Python's modules into target/python, and Grafana's types with npm into
-# target/grafana. Does nothing when they are there. Services are neither started nor enabled. Without
-# root or sudo it says what is missing; the tests then say what they skip, or fail when CI is set.
+# Installs what the tests start by themselves: Prometheus, a real Alertmanager and syslog-ng, and what
+# judges the units, the scripts and the installation, from Debian's or Ubuntu's packages; Python's
+# modules into target/python; Grafana's types with npm into target/grafana. rsyslog cannot be installed
+# beside syslog-ng, so its package is only unpacked, into the rsyslog folder of the target folder. Does
+# nothing when they are there, and removes no package. Services are neither started nor enabled.
+# Without root or sudo it says what is missing; the tests then say what they skip, or fail when CI is
+# set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-$PWD/target}
 
 declare -A package=(
     [promtool]=prometheus
     [prometheus-alertmanager]=prometheus-alertmanager
+    [syslog-ng]=syslog-ng-core
     [npm]=npm
     [systemd-analyze]=systemd
     [shellcheck]=shellcheck
     [debootstrap]=debootstrap
     [ip]=iproute2
 )
+# What the unpacked rsyslogd is linked to.
+libraries=(libestr0 libfastjson4 liblognorm5)
 # Module and version of what is imported.
 modules=(standardwebhooks==1.0.0)
 
@@ -23,8 +30,10 @@ tell() { echo "tests/setup.sh: $*" >&2; }
 install_packages() (
     missing=()
     for program in "${!package[@]}"; do
-        command -v "$program" >/dev/null || missing+=("${package[$program]}")
+        # sbin, too, which is not on everybody's path.
+        PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || missing+=("${package[$program]}")
     done
+    [[ -x $target/rsyslog/usr/sbin/rsyslogd ]] || missing+=("${libraries[@]}")
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     ((${#missing[@]} > 0)) || exit 0
 
@@ -48,13 +57,34 @@ install_packages() (
         "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 "$@"
     }
     apt update >/dev/null || tell "apt-get update failed; going on with the lists there are"
-    apt install --no-install-recommends "${missing[@]}"
+    # Never at the price of another package, such as an rsyslog that this machine uses.
+    for name in "${missing[@]}"; do
+        apt install --no-install-recommends --no-remove "$name" || tell "not installed: $name"
+    done
     if command -v systemctl >/dev/null; then
         for name in "${missing[@]}"; do
-            "${as_root[@]}" systemctl disable "$name" >/dev/null 2>&1 || true
+            "${as_root[@]}" systemctl disable "${name%-core}" >/dev/null 2>&1 || true
         done
     fi
 )
+
+unpack_rsyslog() {
+    local scratch
+    [[ ! -x $target/rsyslog/usr/sbin/rsyslogd ]] || return 0
+    command -v apt-get >/dev/null || return 0
+    scratch=$(mktemp -d)
+    # World-readable, because apt downloads as a user of its own.
+    chmod 755 "$scratch"
+    mkdir -p "$target"
+    if (cd "$scratch" && apt-get -q download rsyslog rsyslog-openssl) &&
+        for file in "$scratch"/*.deb; do dpkg-deb -x "$file" "$scratch/rsyslog"; done; then
+        rm -rf "$target/rsyslog"
+        mv "$scratch/rsyslog" "$target/rsyslog"
+    else
+        tell "not unpacked: rsyslog"
+    fi
+    rm -rf "$scratch"
+}
 
 # Python's modules, into a folder of this checkout.
 install_modules() {
@@ -81,5 +111,6 @@ install_types() {
 }
 
 install_packages
+unpack_rsyslog
 install_modules
 install_types

@@ -72,11 +72,11 @@ struct Settings {
     #[serde(default)]
     structured_data: BTreeMap<String, BTreeMap<String, Param>>,
     /// Longest message, header included, frame not. 2 KiB for UDP and 8 KiB for TCP and TLS unless
-    /// set: what RFC 5426 and 5425 tell receivers to take. The header is never cut. `cef`, `leef` and
-    /// `csv` first shrink their lists to the first item (files, shares, clients, clusters), then cut
-    /// files, shares, clients, clusters, title, first file, link, source and protocol, incident, and
-    /// at last cluster, account and client. `raw` says itself what it cut. What cannot be made to
-    /// fit becomes a dead letter.
+    /// set: what RFC 5426 and 5425 tell receivers to take. The header is never cut. In `cef`, `leef`
+    /// and `csv` first lists shrink to their first item: files, shares, clients, clusters. Then, in
+    /// this order, from the end: files, shares, clients, clusters; title; first file; link; source,
+    /// protocol and category; incident; at last cluster, account and client. `raw` names what it has
+    /// cut. What cannot be made to fit becomes a dead letter.
     max_bytes: Option<ByteSize>,
     #[serde(flatten)]
     connection: Connection,

@@ -87,7 +87,7 @@ fn everything_wrong_is_told_at_once() {
         "Bad Name": { "sinks": ["soc"] },
         "unmatched": { "sinks": ["soc"] },
         "a": { "min_severty": "high", "sinks": ["sok"], "sources": ["supernal", "x*"] },
-        "b": { "client_ips": ["10.0.0.0/99"], "format": "cef", "when": ".x +", "sinks": [] },
+        "b": { "client_ips": ["10.0.0.0/99"], "format": "ecs", "follow": true, "when": ".x +", "sinks": [] },
         "c": { "except": { "usres": "x", "sources": "jsn" }, "min_severity": "worst" },
         "d": 7,
     });
@@ -100,6 +100,7 @@ fn everything_wrong_is_told_at_once() {
         "routes.a.sinks",
         "routes.a.sources",
         "routes.b.client_ips",
+        "routes.b.follow",
         "routes.b.format",
         "routes.b.when",
         "routes.b.sinks",
@@ -114,7 +115,8 @@ fn everything_wrong_is_told_at_once() {
     assert!(text("routes.a.min_severty").contains("did you mean `min_severity`?"));
     assert!(text("routes.a.sinks").contains("did you mean `soc`?"));
     assert!(text("routes.a.sources").contains("did you mean `superna`?"));
-    assert!(text("routes.b.format").contains("not available in this version"));
+    assert!(text("routes.b.format").contains("there is no format `ecs`"));
+    assert!(text("routes.b.follow").contains("not available in this version"));
     assert!(problems.iter().all(|problem| !problem.message.is_empty()));
 }
 

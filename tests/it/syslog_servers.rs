@@ -29,7 +29,7 @@ impl Server {
         let mut all = Vec::new();
         for name in ["syslog-ng", "rsyslog"] {
             let there = match name {
-                "syslog-ng" => have("syslog-ng", "syslog-ng-core"),
+                "syslog-ng" => have(syslog_ng(), "syslog-ng-core"),
                 _ => have(rsyslog().0.to_str().unwrap(), "rsyslog (tests/setup.sh unpacks it)"),
             };
             if there {
@@ -105,7 +105,7 @@ log {{ source(udp); source(octet); source(lf); source(tls); destination(out); fl
             out = self.path("out"),
         );
         std::fs::write(self.path("conf"), config).unwrap();
-        let mut command = Command::new("syslog-ng");
+        let mut command = Command::new(syslog_ng());
         command.args(["-F", "--no-caps", "-f", &self.path("conf"), "-R", &self.path("persist")]);
         command.args(["-p", &self.path("pid"), "-c", &self.path("ctl")]);
         self.run(&mut command);
@@ -191,6 +191,11 @@ log {{ source(udp); source(octet); source(lf); source(tls); destination(out); fl
         );
         (name, text)
     }
+}
+
+/// Not on everybody's path.
+fn syslog_ng() -> &'static str {
+    if Path::new("/usr/sbin/syslog-ng").exists() { "/usr/sbin/syslog-ng" } else { "syslog-ng" }
 }
 
 /// The unpacked rsyslogd and the folder of its modules; the system's where that is not there.

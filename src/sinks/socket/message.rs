@@ -12,7 +12,9 @@ use crate::core::route::{Format, Shaped};
 use crate::core::sink::{Cause, Fault};
 use crate::formats::{rfc3164, rfc5424};
 
-/// How a receiver finds the end of a message in a stream.
+/// How the receiver finds the end of a message in the stream; `octet` unless set. With it a message
+/// that a broken connection has cut off is never taken for a whole one, and RFC 5425 demands it for
+/// TLS. QRadar and receivers of plain lines need `lf`; rsyslog takes both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Framing {

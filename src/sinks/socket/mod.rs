@@ -42,9 +42,7 @@ const TEXT: usize = 256;
 /// How to use a connection: keys of every sink that has one.
 #[derive(Deserialize, JsonSchema)]
 pub struct Connection {
-    /// How the receiver finds the end of a message in the stream. Octet counting unless set: with
-    /// it a message that a broken connection has cut off is never taken for a whole one, and RFC
-    /// 5425 demands it for TLS. QRadar and receivers of plain lines need `"lf"`; rsyslog takes both.
+    /// How the receiver finds the end of a message in the stream.
     framing: Option<Framing>,
     /// How long connecting may take.
     #[serde(default = "ten_seconds")]
