@@ -5,6 +5,7 @@
 //! retries, batches, counts, or touches the log, the metrics or the configuration; time comes in
 //! the call; building one never touches the network.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -97,7 +98,7 @@ pub struct Reply {
     /// How many earlier events were sent again with it, because a connection had ended that may
     /// have lost them: the destination may have those twice.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resent: Option<u64>,
+    pub resent: Option<NonZeroU32>,
     /// The beginning of the reply, at most `Reply::EXCERPT` bytes, without secrets.
     pub excerpt: String,
 }

@@ -6,7 +6,6 @@
 //! `src` takes version 4 only.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use bytes::Bytes;
 
@@ -82,7 +81,7 @@ fn value(c: char, out: &mut String) {
 /// The keys in their order on the line, with the longest value that the standard allows.
 fn fields<'f>(facts: &Facts<'f>) -> Vec<Field<'f>> {
     let finding = facts.finding;
-    let (v4, v6) = clients(&finding.client_ips);
+    let (v4, v6) = facts.addresses();
     let ms = |time: Timestamp| time.as_millisecond().to_string();
     let list = |list: &'f [String]| list.iter().map(|item| Cow::Borrowed(item.as_str()));
     vec![
@@ -95,6 +94,7 @@ fn fields<'f>(facts: &Facts<'f>) -> Vec<Field<'f>> {
         Field::new("src", v4.map(|v4| v4.to_string()), 15, Spare::Who),
         Field::new("c6a2", v6.map(|v6| v6.to_string()), 45, Spare::Who)
             .labelled("c6a2Label", "Source IPv6 Address"),
+        Field::new("shost", facts.host(), 1_023, Spare::Who),
         Field::new("dhost", finding.clusters.first().map(String::as_str), 1_023, Spare::Who),
         Field::new("app", finding.protocol.as_deref(), 31, Spare::Minor),
         Field::new("cn1", facts.file_count(), 20, Spare::Never).labelled("cn1Label", "Files"),
@@ -118,10 +118,4 @@ fn fields<'f>(facts: &Facts<'f>) -> Vec<Field<'f>> {
             .labelled("flexString2Label", "Reported severity"),
         Field::new("msg", finding.title.as_deref(), 1_023, Spare::Title),
     ]
-}
-
-/// The first client of either version; what is no address stands in the list only.
-fn clients(texts: &[String]) -> (Option<IpAddr>, Option<IpAddr>) {
-    let addresses = || texts.iter().filter_map(|text| text.trim().parse::<IpAddr>().ok());
-    (addresses().find(IpAddr::is_ipv4), addresses().find(IpAddr::is_ipv6))
 }

@@ -2,6 +2,7 @@
 //! and words that stay the same for all events of a sort.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use super::text;
 use crate::core::Timestamp;
@@ -98,6 +99,18 @@ impl<'s> Facts<'s> {
         self.finding.time.filter(usual)
     }
 
+    /// The first client with an address of version 4, and of version 6.
+    pub fn addresses(&self) -> (Option<IpAddr>, Option<IpAddr>) {
+        let addresses = || self.finding.client_ips.iter().filter_map(|text| address(text));
+        (addresses().find(IpAddr::is_ipv4), addresses().find(IpAddr::is_ipv6))
+    }
+
+    /// The first client that is known by something else than an address.
+    pub fn host(&self) -> Option<&'s str> {
+        let clients = self.finding.client_ips.iter().map(String::as_str);
+        clients.into_iter().find(|text| address(text).is_none())
+    }
+
     /// The first file without its folders.
     pub fn file_name(&self) -> Option<&str> {
         self.finding.files.first()?.rsplit(['/', '\\']).next()
@@ -108,4 +121,8 @@ impl<'s> Facts<'s> {
         let list = if list.len() > 1 { list } else { &[] };
         list.iter().map(|item| Cow::Borrowed(item.as_str()))
     }
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    text.trim().parse().ok()
 }

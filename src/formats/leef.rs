@@ -84,6 +84,7 @@ fn header(facts: &Facts<'_>, version: &str) -> String {
 /// The keys in their order on the line. Predefined ones first.
 fn fields<'f>(facts: &Facts<'f>) -> Vec<Field<'f>> {
     let finding = facts.finding;
+    let (v4, v6) = facts.addresses();
     let list = |list: &'f [String]| list.iter().map(String::as_str);
     let happened = facts.happened().unwrap_or(facts.received);
     vec![
@@ -92,7 +93,8 @@ fn fields<'f>(facts: &Facts<'f>) -> Vec<Field<'f>> {
         Field::new("sev", [scales::leef(finding.severity).to_string()], 2, Spare::Never),
         Field::new("cat", finding.category.as_deref(), 255, Spare::Minor),
         Field::new("usrName", finding.user.as_deref(), 255, Spare::Who),
-        Field::new("src", finding.client_ips.first().map(String::as_str), 255, Spare::Who),
+        Field::new("src", v4.or(v6).map(|address| address.to_string()), 45, Spare::Who),
+        Field::new("identHostName", facts.host(), 255, Spare::Who),
         Field::new("resource", list(&finding.shares), LONG, Spare::Shares),
         Field::new("url", finding.link.as_deref(), LONG, Spare::Link),
         Field::new("eventId", [facts.id.to_string()], 40, Spare::Never),

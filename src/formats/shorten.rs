@@ -36,7 +36,7 @@ pub fn json(json: &[u8], room: usize) -> Option<String> {
         if line.len() <= room {
             return Some(line);
         }
-        let Some((_, path)) = root.largest("") else { return None };
+        let (_, path) = root.largest("")?;
         let to = root.at(&path)?;
         to.cut(line.len() - room);
         told.insert(path);

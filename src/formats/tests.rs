@@ -170,7 +170,7 @@ fn parse_csv(line: &str) -> Vec<String> {
 }
 
 /// Keys of CEF that are written, with what each may take.
-const CEF_KEYS: [(&str, usize); 23] = [
+const CEF_KEYS: [(&str, usize); 24] = [
     ("rt", 20),
     ("start", 20),
     ("externalId", 40),
@@ -179,6 +179,7 @@ const CEF_KEYS: [(&str, usize); 23] = [
     ("suser", 1_023),
     ("src", 15),
     ("c6a2", 45),
+    ("shost", 1_023),
     ("dhost", 1_023),
     ("app", 31),
     ("cn1", 20),
@@ -395,7 +396,7 @@ fn everything() -> Finding {
         time: Some("2026-01-31T12:00:00.5Z".parse().unwrap()),
         incident: Some("29a8".into()),
         user: Some("AD01\\jdoe".into()),
-        client_ips: vec!["10.1.2.3".into(), "2001:db8::1".into()],
+        client_ips: vec!["10.1.2.3".into(), "2001:db8::1".into(), "pc-7".into()],
         clusters: list(),
         shares: list(),
         files: vec!["\\ifs\\a=b|c.doc".into(), "/ifs/d^e.doc".into()],
@@ -417,10 +418,10 @@ fn lines_look_so() {
         format!(
             "CEF:0|Superna|Data Security Edition|{version}|ransomware.locked_out|Ransomware event, locked out|10|\
              rt=1767578584056 start=1769860800500 externalId={id} cat=ransomware act=locked_out \
-             suser=AD01\\\\jdoe src=10.1.2.3 c6a2Label=Source IPv6 Address c6a2=2001:db8::1 dhost=a app=SMB2 \
+             suser=AD01\\\\jdoe src=10.1.2.3 c6a2Label=Source IPv6 Address c6a2=2001:db8::1 shost=pc-7 dhost=a app=SMB2 \
              cn1Label=Files cn1=2 fname=a\\=b|c.doc filePath=\\\\ifs\\\\a\\=b|c.doc \
              request=https://dse.example/?id\\=1 cs1Label=Shares cs1=a, b cs2Label=Incident cs2=29a8 \
-             cs3Label=Clients cs3=10.1.2.3, 2001:db8::1 cs4Label=Clusters cs4=a, b \
+             cs3Label=Clients cs3=10.1.2.3, 2001:db8::1, pc-7 cs4Label=Clusters cs4=a, b \
              cs5Label=File list cs5=\\\\ifs\\\\a\\=b|c.doc, /ifs/d^e.doc cs6Label=Simulated cs6=true \
              flexString1Label=Source flexString1=gate flexString2Label=Reported severity flexString2=high \
              msg=A title"
@@ -434,6 +435,7 @@ fn lines_look_so() {
             "cat=ransomware",
             "usrName=AD01\\jdoe",
             "src=10.1.2.3",
+            "identHostName=pc-7",
             "resource=a, b",
             "url=https://dse.example/?id=1",
             &format!("eventId={id}"),
@@ -441,7 +443,7 @@ fn lines_look_so() {
             "incident=29a8",
             "cluster=a",
             "clusters=a, b",
-            "clients=10.1.2.3, 2001:db8::1",
+            "clients=10.1.2.3, 2001:db8::1, pc-7",
             "accessProtocol=SMB2",
             "fileCount=2",
             "simulated=true",
@@ -474,7 +476,7 @@ fn lines_look_so() {
         written("csv", &event, ROOM).unwrap(),
         format!(
             "2026-01-05T02:03:04.056Z,2026-01-31T12:00:00.500Z,critical,locked_out,ransomware,AD01\\jdoe,\
-             \"10.1.2.3, 2001:db8::1\",\"a, b\",\"a, b\",SMB2,2,true,29a8,{id},gate,A title,\
+             \"10.1.2.3, 2001:db8::1, pc-7\",\"a, b\",\"a, b\",SMB2,2,true,29a8,{id},gate,A title,\
              https://dse.example/?id=1,\"\\ifs\\a=b|c.doc, /ifs/d^e.doc\""
         )
     );

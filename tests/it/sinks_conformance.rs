@@ -405,7 +405,7 @@ async fn parallel_and_cancelled_sends_neither_lose_nor_mix() {
         let after = batch(0);
         delivered(start(&after).await.unwrap());
         let wanted: Vec<String> =
-            [&batches[..3], &batches[4..], &[after.clone()]].concat().concat();
+            [&batches[..3], &batches[4..], std::slice::from_ref(&after)].concat().concat();
         let text = text(&stand.arrived(&wanted).await);
         for (index, batch) in batches.iter().chain([&after]).enumerate() {
             for body in batch {

@@ -1,5 +1,6 @@
 //! Sockets: the exact bytes, connections that end, and what they may have eaten.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -193,7 +194,7 @@ async fn a_connection_is_kept_and_a_closed_one_is_not_written_into() {
         let wanted = format!("{{\"n\":{number}}}");
         assert!(texts.iter().any(|text| text.ends_with(&wanted)), "{texts:?}");
     }
-    assert!(reply.resent.is_some_and(|count| count >= 3), "{reply:?}");
+    assert!(reply.resent.is_some_and(|count| count.get() >= 3), "{reply:?}");
     assert!(reply.excerpt.contains("sent again") && reply.excerpt.contains("twice"), "{reply:?}");
 }
 
@@ -214,7 +215,7 @@ async fn what_a_reset_ate_is_sent_again_before_anything_new() {
     let texts: Vec<String> = messages.iter().map(|it| text(it)).collect();
     assert!(texts[1].ends_with("{\"n\":0}") && texts[2].ends_with("{\"n\":1}"), "{texts:?}");
     let reply = one(&sink, "{\"n\":2}").await;
-    assert_eq!(reply.resent, Some(2), "{reply:?}");
+    assert_eq!(reply.resent, NonZeroU32::new(2), "{reply:?}");
     assert_eq!(one(&sink, "{\"n\":3}").await.resent, None, "told once");
     let last = receiver.wait_for(5).await;
     assert!(text(&last[4]).ends_with("{\"n\":3}"));
@@ -272,7 +273,7 @@ async fn a_cancelled_batch_tears_nothing() {
         assert!(batch.await.unwrap_err().is_cancelled());
         receiver.stall(false);
         let reply = one(&sink, "{\"last\":0}").await;
-        assert_eq!(reply.resent, Some(1), "{framing}");
+        assert_eq!(reply.resent, NonZeroU32::new(1), "{framing}");
         let texts = until("the last has come", async || {
             let texts: Vec<String> = receiver.messages().iter().map(|it| text(it)).collect();
             texts.iter().any(|text| text.ends_with("- {\"last\":0}")).then_some(texts)

@@ -315,6 +315,7 @@ async fn a_cef_line_of_the_worst_values_is_one_message_with_the_right_fields() {
         assert_eq!(message["pri"], "130", "{way}");
         for (key, text, most) in [
             ("suser", &user, 1_023),
+            ("shost", &long("host"), 1_023),
             ("dhost", &cluster, 1_023),
             ("filePath", &file, 1_023),
             ("cs1", &share, 4_000),
@@ -337,6 +338,7 @@ async fn a_cef_line_of_the_worst_values_is_one_message_with_the_right_fields() {
             "src",
             "c6a2",
             "c6a2Label",
+            "shost",
             "dhost",
             "app",
             "cn1",

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -50,14 +51,13 @@ async fn open(to: &Endpoint) -> io::Result<UdpSocket> {
 }
 
 fn fault(to: &Endpoint, error: &io::Error) -> Fault {
-    // EMSGSIZE: no route takes a datagram of this size.
     let (cause, note) = match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::ConnectionRefused, _) => (
             Cause::Down,
             "nothing listens on this port; the datagrams are lost and will be sent again"
                 .to_owned(),
         ),
-        (_, Some(90)) => (
+        (_, Some(code)) if code == Errno::MSGSIZE.raw_os_error() => (
             Cause::TooLarge,
             "the datagram is too large for the network; lower max_bytes".to_owned(),
         ),

@@ -47,11 +47,12 @@ pub struct Connection {
     /// How long connecting may take.
     #[serde(default = "ten_seconds")]
     connect_timeout: Span,
-    /// TCP does not tell what the receiver has read. When a connection ends, the messages of so
-    /// long before are sent again on the next one (at most the last 8 MiB); the receiver may then
-    /// have them twice. The journal and `siemgate send --wait` say how many (`resent`). They are
-    /// kept in memory: should the gateway itself end at that moment, they are lost. `"0s"` never
-    /// sends twice and may lose what a receiver had not read when it went.
+    /// TCP does not tell what the receiver has read. When a connection breaks, the messages of so
+    /// long before are sent again on the next one (at most the last 8 MiB); when the receiver closes
+    /// it in order, those of the last 10 s. The receiver may then have them twice, and after several
+    /// such ends up to three times more. The journal and `siemgate send --wait` say how many were
+    /// sent again. They are kept in memory: should the gateway itself end at that moment, they are
+    /// lost. `"0s"` never sends twice and may lose what a receiver had not read when it went.
     #[serde(default = "a_minute")]
     resend: Span,
     #[serde(flatten)]

@@ -7,6 +7,7 @@
 //! dies with the process.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex as Lock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::endpoint::Endpoint;
-use super::window::Window;
+use super::window::{Ending, Window};
 use super::wire::{Look, Wire};
 use crate::core::sink::{Cause, Fault, Reply};
 use crate::sinks::tls::Tls;
@@ -58,7 +59,7 @@ struct State {
     /// written before is in doubt from that moment.
     writing: Option<Instant>,
     /// Sent again, and not told yet.
-    resent: u64,
+    resent: u32,
 }
 
 impl Stream {
@@ -159,9 +160,9 @@ impl Link {
                     state.wire = Some(wire);
                     return Ok(());
                 }
-                Look::Closed => state.window.doubt(Instant::now()),
+                Look::Closed => state.window.doubt(Instant::now(), Ending::Closed),
                 Look::Broken(error) => {
-                    state.window.doubt(Instant::now());
+                    state.window.doubt(Instant::now(), Ending::Broken);
                     let fault = self.fault(&error);
                     // TLS that was refused after the handshake would be so again, unseen.
                     if fault.cause == Cause::Setup {
@@ -172,12 +173,13 @@ impl Link {
         }
         // Also after a call that was cancelled while it wrote.
         let since = state.writing.take().unwrap_or_else(Instant::now);
-        state.window.doubt(since);
+        state.window.doubt(since, Ending::Broken);
         state.wire = Some(self.dial().await?);
         let due = state.window.due();
         if !due.is_empty() {
             self.write(state, &due.concat()).await?;
-            state.resent += due.len() as u64;
+            let again = u32::try_from(due.len()).unwrap_or(u32::MAX);
+            state.resent = state.resent.saturating_add(again);
         }
         state.window.settled(Instant::now());
         Ok(())
@@ -215,10 +217,8 @@ impl Link {
     }
 }
 
-fn reply(resent: u64) -> Reply {
-    if resent == 0 {
-        return Reply::default();
-    }
+fn reply(resent: u32) -> Reply {
+    let Some(resent) = NonZeroU32::new(resent) else { return Reply::default() };
     let excerpt = format!(
         "{resent} earlier messages were sent again: the connection before had ended and may have lost them; the receiver may have them twice"
     );
