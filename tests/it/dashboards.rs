@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use siemgate::core::metrics::REFUSALS;
+use siemgate::core::metrics::{REFUSALS, TLS_FAILURES};
 
 use super::products::have;
 use super::reference_metrics::documented;
@@ -78,11 +78,16 @@ fn every_alert_has_an_entry_in_the_runbook_and_every_entry_an_alert() {
 #[test]
 fn the_runbook_knows_every_reason_for_a_refusal() {
     let runbook = read("docs/runbook.md");
-    let (_, entry) = runbook.split_once("## SiemgateRefused\n").unwrap();
-    let entry = entry.split("\n## ").next().unwrap();
-    for reason in REFUSALS {
-        assert!(entry.contains(&format!("`{reason}`")), "nothing says what to do about {reason}");
-    }
+    let known = |alert: &str, reasons: &[&str]| {
+        let (_, entry) = runbook.split_once(&format!("## {alert}\n")).unwrap();
+        let entry = entry.split("\n## ").next().unwrap();
+        for reason in reasons {
+            let told = entry.contains(&format!("`{reason}`"));
+            assert!(told, "{alert}: nothing says what to do about {reason}");
+        }
+    };
+    known("SiemgateRefused", &REFUSALS);
+    known("SiemgateHandshakesFail", &TLS_FAILURES);
 }
 
 #[test]

@@ -4,8 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt;
+
 use super::dashboards::{BOARDS, RULES, alerts, board, expressions, panels, read};
 use super::gateway::{Gateway, until};
+use super::ingress_tls::self_signed_for;
 use super::peer::{Answer, Peer};
 use super::products::{free_port, have};
 use super::prometheus::Prometheus;
@@ -18,7 +21,7 @@ const OK: &str = r#"{"successCount":1}"#;
 type Wanted = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// Everything that can be wrong at the same time.
-const TOGETHER: [Wanted; 15] = [
+const TOGETHER: [Wanted; 17] = [
     ("SiemgateSinkParked", &[("sink", "out")]),
     ("SiemgateSinkBehind", &[("sink", "far")]),
     ("SiemgateEventsLost", &[("sink", "impatient"), ("outcome", "expired")]),
@@ -34,6 +37,8 @@ const TOGETHER: [Wanted; 15] = [
     ("SiemgateQuarantine", &[("source", "superna")]),
     ("SiemgateRefused", &[("source", "superna"), ("reason", "malformed")]),
     ("SiemgateSourceSilent", &[("source", "quiet")]),
+    ("SiemgateHandshakesFail", &[("listener", "webhook"), ("reason", "plain")]),
+    ("SiemgateCertificateExpiring", &[("listener", "webhook")]),
 ];
 
 /// `out` and `far` at their ports; `impatient` gives up after a second.
@@ -44,6 +49,10 @@ allow_unrouted = true
 [server]
 admin = "127.0.0.1:{admin}"
 drain = "3s"
+[server.tls]
+listen = "127.0.0.1:0"
+cert_file = "{{{{dir}}}}/cert.pem"
+key_file = "{{{{dir}}}}/key.pem"
 [log]
 max_bytes = "4MiB"
 segment_bytes = "1MiB"
@@ -112,6 +121,7 @@ impl Stage {
         far.always(Answer::ok(OK));
         let mut gateway = Gateway::prepared(&config(free_port(), &out, far_port));
         gateway.set_env("KEY", "k");
+        certify(&gateway, 90);
         gateway.launch().await;
         ledger(&stand_in, 0);
         let prometheus = Prometheus::start(&gateway, &[stand_in.url()], &read(RULES)).await;
@@ -195,6 +205,12 @@ impl Stage {
     async fn break_everything(&mut self) {
         self.far.take().unwrap().stop().await;
         ledger(&self.stand_in, 1);
+        certify(&self.gateway, 3);
+        let reloaded = self.gateway.cli(&["reload"]).await;
+        assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
+        let secure = self.gateway.secure.strip_prefix("https://").unwrap();
+        let mut plain = tokio::net::TcpStream::connect(secure).await.unwrap();
+        plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         self.gateway.configure("90-wrong.toml", "[sinks.out]\nno_such_key = 1\n");
         assert_eq!(self.gateway.post("/webhook", "{").await.status, 400);
         self.gateway.post("/webhook/stray", "{}").await.ids();
@@ -221,6 +237,7 @@ impl Stage {
 
     async fn mend_everything(&mut self) {
         ledger(&self.stand_in, 0);
+        certify(&self.gateway, 90);
         let far = Peer::start_at(self.far_port).await;
         far.always(Answer::ok(OK));
         self.far = Some(far);
@@ -278,6 +295,13 @@ impl Stage {
         })
         .await;
     }
+}
+
+/// Write a certificate for the webhook listener that is valid for so many days.
+fn certify(gateway: &Gateway, days: i64) {
+    let (certificate, key) = self_signed_for("localhost", days * 86_400);
+    std::fs::write(gateway.path("cert.pem"), certificate).unwrap();
+    std::fs::write(gateway.path("key.pem"), key).unwrap();
 }
 
 /// Let the stand-in's ledger be off by so much.

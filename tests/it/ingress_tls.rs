@@ -54,8 +54,13 @@ fn params(name: &str, from: i64, to: i64) -> CertificateParams {
 }
 
 fn self_signed(name: &str) -> (String, String) {
+    self_signed_for(name, HOUR)
+}
+
+/// Certificate and key, valid for so many seconds from now.
+pub fn self_signed_for(name: &str, seconds: i64) -> (String, String) {
     let key = KeyPair::generate().unwrap();
-    let pem = params(name, -HOUR, HOUR).self_signed(&key).unwrap().pem();
+    let pem = params(name, -HOUR, seconds).self_signed(&key).unwrap().pem();
     (pem, key.serialize_pem())
 }
 
