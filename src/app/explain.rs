@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::plan::Plan;
 use crate::core::Timestamp;
+use crate::core::alarms::INTERNAL;
 use crate::core::event::{Draft, Event, EventId, Position};
 use crate::core::finding::Finding;
 use crate::core::route::{RouteId, Select, Shape};
@@ -166,6 +167,7 @@ impl Explainer {
     fn source(&self, wanted: Option<&str>) -> Result<Arc<str>, String> {
         let known = || self.sources.join(", ");
         match (wanted, self.sources.as_slice()) {
+            (Some(wanted), _) if *wanted == *INTERNAL => Ok(INTERNAL.into()),
             (None, [only]) => Ok(only.clone()),
             (None, _) => Err(format!("say from which source the event is, one of: {}", known())),
             (Some(wanted), all) => all

@@ -5,6 +5,7 @@
 //! then the doors, then the cursors, then the logs) means that a restart loses nothing. It contains
 //! no rule of its own.
 
+mod alarms;
 pub mod cases;
 mod effective;
 mod explain;
@@ -37,9 +38,11 @@ pub use reload::Change;
 pub use schema::schema;
 pub use secrets::{SecretUse, secrets};
 
+use self::alarms::{Watched, Watcher};
 use self::reload::{Current, Live};
 use self::workers::Workers;
 use crate::core::Timestamp;
+use crate::core::alarms::INTERNAL;
 use crate::core::config::Problem;
 use crate::core::delivery::{Delivery, Engine, Extra, Receipts, Rules};
 use crate::core::duplicates::Duplicates;
@@ -64,6 +67,8 @@ use crate::{core, http};
 const SPILL_BYTES: usize = 64 << 10;
 /// How long connections that were accepted last have to reach a thread that serves them.
 const HANDOVER: Duration = Duration::from_millis(50);
+/// How long the watcher's last look may take.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 /// How often the gateway looks whether its log has failed.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -102,6 +107,9 @@ pub struct Gateway {
     servers: Vec<ServerHandle>,
     reloading: JoinHandle<()>,
     watchdog: JoinHandle<()>,
+    watching: JoinHandle<()>,
+    /// Ends `watching`.
+    watched: CancellationToken,
     draining: Arc<AtomicBool>,
     drain: Duration,
     /// Addresses that take webhooks.
@@ -156,6 +164,7 @@ impl Gateway {
         let workers = Arc::new(Workers::default());
         let current = Mutex::new(Current::of(&plan));
         let explainer = ArcSwap::from_pointee(Explainer::of(&plan));
+        let watched = ArcSwap::from_pointee(Watched::of(&plan));
         let Plan { server, sources, sinks, hash, .. } = plan;
         start_workers(&engine, &workers, sinks).await?;
         let doors = Doors::new(sources.iter().map(|source| source.door.clone()).collect());
@@ -183,6 +192,8 @@ impl Gateway {
             runtime: tokio::runtime::Handle::current(),
             current,
             explainer,
+            watched,
+            failed: std::sync::Mutex::default(),
         });
         let side = admin_side(&live, admin_address, recent);
         let [webhook_tls, side_tls] = tls;
@@ -196,6 +207,10 @@ impl Gateway {
             #[allow(clippy::disallowed_methods)]
             tokio::spawn(server);
         }
+        let watched = CancellationToken::new();
+        // Ends with the gateway, in `stop`.
+        #[allow(clippy::disallowed_methods)]
+        let watching = tokio::spawn(Watcher::new(live.clone()).run(watched.clone()));
         // Ends with the gateway, in `stop`.
         #[allow(clippy::disallowed_methods)]
         let reloading = tokio::spawn(watch::Asked::listen(live)?.reload());
@@ -214,6 +229,8 @@ impl Gateway {
             servers: handles,
             reloading,
             watchdog,
+            watching,
+            watched,
             draining,
             drain: server.drain.0,
             listen: listens,
@@ -252,6 +269,12 @@ impl Gateway {
         self.draining.store(true, Ordering::Relaxed);
         systemd::stopping(self.drain);
         self.reloading.abort();
+        // What it finds at its last look is delivered like everything else.
+        self.watched.cancel();
+        let mut watching = self.watching;
+        if tokio::time::timeout(LAST_LOOK, &mut watching).await.is_err() {
+            watching.abort();
+        }
         let deadline = tokio::time::Instant::now() + self.drain;
         self.workers.each(Delivery::drain);
         while !self.workers.all_finished() && tokio::time::Instant::now() < deadline {
@@ -284,6 +307,9 @@ fn announce(plan: &Plan, engine: &Engine) {
     plan.table.routes().for_each(|(route, _)| engine.metrics.add_route(route));
     let sinks = plan.sinks.iter();
     engine.metrics.sinks_are(sinks.map(|sink| (&*sink.name, sink.kind.name(), sink.kind.class())));
+    if plan.table.internal().next().is_some() {
+        engine.metrics.add_source(INTERNAL);
+    }
     engine.metrics.configured(&plan.hash, Timestamp::now());
     for warning in &plan.warnings {
         tracing::warn!("configuration: {warning}");

@@ -12,7 +12,9 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::alarms::{Own, own};
 use crate::core::Timestamp;
+use crate::core::alarms::INTERNAL;
 use crate::core::config::{
     DeliverySettings, JournalSettings, Layers, LogSettings, OneOrMany, Pin, Pins, Place, Problem,
     Problems, QuarantineSettings, Section, ServerSettings, SinkPins, SourceDoor, StartSetting,
@@ -24,12 +26,12 @@ use crate::core::source::{Decoders, Source};
 use crate::formats::FORMATS;
 use crate::http::door::Door;
 use crate::http::tls::Material;
-use crate::routes::{Gap, Table, UNMATCHED};
+use crate::routes::{ALARMS, Gap, HEARTBEAT, Table, UNMATCHED};
 use crate::sinks::{self, Catalogue, Entry};
 use crate::sources;
 
 /// The tables of a configuration, and its only value outside a table.
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 12] = [
     ALLOW_UNROUTED,
     "server",
     "log",
@@ -40,6 +42,8 @@ const SECTIONS: [&str; 10] = [
     "sinks",
     "dead_letters",
     "quarantine",
+    ALARMS,
+    HEARTBEAT,
 ];
 
 /// Top-level key: critical events may go nowhere, and there may be no sink.
@@ -61,6 +65,8 @@ pub struct Plan {
     pub dead_letters: QuarantineSettings,
     /// `[quarantine]`
     pub quarantine: QuarantineSettings,
+    /// `[alarms]` and `[heartbeat]`
+    pub own: Own,
     /// `[sources.*]`
     pub sources: Vec<SourcePlan>,
     /// `[routes.*]` and `[unmatched]`
@@ -198,7 +204,12 @@ impl Plan {
         let sources = sources_of(&mut reading, &mut root);
         let (pins, unusable) = pins_of(log.as_ref());
         let sinks = sinks_of(&mut reading, &mut root, &pins, catalogue);
+        let (alarms, beats) =
+            (reading.table(&mut root, ALARMS), reading.table(&mut root, HEARTBEAT));
+        let own = reading.keep(own(&alarms, &beats, &names(&sinks)));
+        let internal = own.as_ref().map(|own| own.internal.clone()).unwrap_or_default();
         let table = table_of(&mut reading, &mut root, &sources, &sinks);
+        let table = table.map(|table| table.with_internal(internal));
         let coverage = table.as_ref().map(Table::coverage).unwrap_or_default();
         let (mut tls, mut admin_tls) = (None, None);
         if let Some(server) = &server {
@@ -213,17 +224,19 @@ impl Plan {
         if !allow_unrouted && reading.problems.is_empty() {
             reading.problems.extend(unrouted(&names(&sinks), &coverage));
         }
-        match (server, log, journal, dead_letters, quarantine, table) {
+        match (server, log, journal, dead_letters, quarantine, own, table) {
             (
                 Some(server),
                 Some(log),
                 Some(journal),
                 Some(dead_letters),
                 Some(quarantine),
+                Some(own),
                 Some(table),
             ) if reading.problems.is_empty() => {
                 let (sources, sinks) = (built(sources), built(sinks));
-                let mut warnings = table.warnings().to_vec();
+                let mut warnings = table.warnings();
+                warnings.extend(own.warnings(&log));
                 warnings.extend(layers.warnings());
                 warnings.extend(unusable);
                 let pinned = sinks.iter().flat_map(|sink: &SinkPlan| sink.pins.pins());
@@ -240,6 +253,7 @@ impl Plan {
                     journal,
                     dead_letters,
                     quarantine,
+                    own,
                     sources,
                     table,
                     sinks,
@@ -344,6 +358,12 @@ fn sources_of(reading: &mut Reading, root: &mut Section) -> Named<SourcePlan> {
     let mut paths = BTreeMap::new();
     let mut found = Vec::new();
     for (name, section) in tables {
+        if *name == *INTERNAL {
+            let message = format!("`{name}` cannot be the name of a source");
+            let help = "alarms and heartbeats of the gateway itself have it; take another";
+            reading.problems.push(Problem::new(section.key, message).help(help));
+            continue;
+        }
         let source = source_of(name.clone(), section);
         let source = reading.keep(source);
         if let Some((_, Some(path))) = &source
@@ -488,10 +508,11 @@ fn table_of(
 ) -> Option<Table> {
     let routes = reading.table(root, "routes");
     let unmatched = reading.table(root, "unmatched");
-    let decoders: BTreeMap<_, _> = sources
+    let mut decoders: BTreeMap<_, _> = sources
         .iter()
         .filter_map(|(name, plan)| Some((name.clone(), plan.as_ref()?.decoder.clone())))
         .collect();
+    decoders.insert(INTERNAL.into(), sources::internal());
     let decoders = Decoders::new(decoders);
     let (sources, names) = (names(sources), names(sinks));
     let table = Table::build(&routes, &unmatched, &sources, &names, &FORMATS, decoders);

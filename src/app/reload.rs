@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use actix_web::web::Data;
@@ -21,6 +21,7 @@ use futures_util::future::{join, join_all};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::alarms::Watched;
 use super::explain::Explainer;
 use super::plan::{Plan, SinkPlan};
 use super::systemd;
@@ -51,6 +52,10 @@ pub(super) struct Live {
     pub current: Mutex<Current>,
     /// Swapped together with the rules.
     pub explainer: ArcSwap<Explainer>,
+    /// What the watcher goes by.
+    pub watched: ArcSwap<Watched>,
+    /// The first problem of the last reload, if it failed.
+    pub failed: std::sync::Mutex<Option<Problem>>,
 }
 
 /// What is in force, as far as the next reload must know it.
@@ -158,6 +163,8 @@ impl Live {
                 Ok(_) => "reloaded",
                 Err(_) => "the configuration could not be reloaded; the last good one is in force",
             });
+            let problem = done.as_ref().err().and_then(|problems| problems.first().cloned());
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = problem;
         }
         match &done {
             Ok(change) => tracing::info!(
@@ -173,6 +180,11 @@ impl Live {
             }
         }
         done
+    }
+
+    /// What was wrong with the configuration at the last reload, if it is not in force.
+    pub fn failed_reload(&self) -> Option<Problem> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn try_reload(&self, current: &mut Current) -> Result<Change, Problems> {
@@ -201,6 +213,7 @@ impl Live {
         let built = |name: &Arc<str>| change.added.contains(name) || change.changed.contains(name);
         let explainer = Explainer::of(&plan).keeping(&self.explainer.load(), |name| !built(name));
         self.explainer.store(Arc::new(explainer));
+        self.watched.store(Arc::new(Watched::of(&plan)));
         let doors = plan.sources.iter().map(|source| source.door.clone()).collect();
         self.ingress.doors.store(Arc::new(Doors::new(doors)));
         self.ingress.heard.expect(super::expected(&plan.sources), Timestamp::now());

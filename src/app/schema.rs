@@ -8,8 +8,8 @@ use schemars::{Schema, schema_for};
 use serde_json::{Map, Value, json};
 
 use crate::core::config::{
-    DeliverySettings, JournalSettings, LogSettings, QuarantineSettings, ServerSettings, SourceDoor,
-    StartSetting,
+    AlarmSettings, DeliverySettings, HeartbeatSettings, JournalSettings, LogSettings,
+    QuarantineSettings, ServerSettings, SourceDoor, StartSetting,
 };
 use crate::sinks::Entry;
 use crate::{routes, sources};
@@ -38,6 +38,8 @@ pub fn schema(sinks: &[Entry]) -> Value {
         "routes": named("Which sinks get which events.", route.clone()),
         "unmatched": unmatched(&route),
         "sinks": named("The destinations.", one_of(sinks)),
+        "alarms": with_sinks(defs.part(schema_for!(AlarmSettings))),
+        "heartbeat": with_sinks(defs.part(schema_for!(HeartbeatSettings))),
     });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -142,6 +144,12 @@ fn without_defaults(mut schema: Value) -> Value {
         }
     }
     schema
+}
+
+/// A section that must name sinks as soon as it is there.
+fn with_sinks(mut schema: Value) -> Value {
+    schema["required"] = json!(["sinks"]);
+    without_defaults(schema)
 }
 
 fn unmatched(route: &Value) -> Value {

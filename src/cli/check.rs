@@ -50,6 +50,9 @@ fn tell(config: &Path, plan: &Plan) {
     for (route, sinks) in plan.table.routes() {
         println!("  route {route} -> {}", sinks.join(", "));
     }
+    for (name, sinks) in plan.table.internal() {
+        println!("  {name} -> {}", sinks.join(", "));
+    }
     for sink in &plan.sinks {
         println!("  sink {} ({})", sink.name, sink.kind.name());
     }
@@ -105,6 +108,7 @@ fn meaning(plan: &Plan) -> Value {
     let sources = plan.sources.iter().map(|s| json!({ "name": s.name, "type": s.kind.name }));
     let sinks = plan.sinks.iter().map(|s| json!({ "name": s.name, "type": s.kind.name() }));
     let routes = plan.table.routes().map(|(name, sinks)| json!({ "name": name, "sinks": sinks }));
+    let own = |wanted| plan.table.internal().find(|(name, _)| *name == wanted).map(|(_, to)| to);
     json!({
         "good": true,
         "config": plan.hash,
@@ -113,6 +117,8 @@ fn meaning(plan: &Plan) -> Value {
         "admin": plan.server.admin,
         "sources": sources.collect::<Vec<_>>(),
         "routes": routes.collect::<Vec<_>>(),
+        "alarms": own("alarms"),
+        "heartbeat": own("heartbeat"),
         "sinks": sinks.collect::<Vec<_>>(),
         "coverage": plan.coverage.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "warnings": listed(&plan.warnings),

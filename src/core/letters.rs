@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
+use super::alarms::INTERNAL;
 use super::event::{Draft, Event, EventId, Position};
 use super::log::{Item, Limit, Log, LogError, Refusal};
 use super::sink::{Cause, Reply};
@@ -96,10 +97,23 @@ pub struct Letter<N> {
     pub note: N,
 }
 
+/// What memory holds of an open letter.
+struct Open {
+    label: Arc<str>,
+    /// It holds an alarm or a heartbeat of the gateway itself.
+    internal: bool,
+}
+
+impl Open {
+    fn new(label: &Arc<str>, event: &Draft) -> Self {
+        Self { label: label.clone(), internal: *event.source == *INTERNAL }
+    }
+}
+
 /// A log of letters.
 pub struct Letters<N> {
     log: Arc<dyn Log>,
-    open: Mutex<BTreeMap<Position, Arc<str>>>,
+    open: Mutex<BTreeMap<Position, Open>>,
     notes: PhantomData<fn() -> N>,
 }
 
@@ -108,10 +122,12 @@ impl<N: Labelled + Serialize + DeserializeOwned> Letters<N> {
     pub async fn open(log: Arc<dyn Log>) -> Result<Self, LogError> {
         let letters = Self { log, open: Mutex::default(), notes: PhantomData };
         letters
-            .each(Position(0), |position, _, entry| {
+            .each(Position(0), |position, event, entry| {
                 let mut open = letters.lock();
                 match entry {
-                    Entry::Letter(note) => drop(open.insert(position, note.label().clone())),
+                    Entry::Letter(note) => {
+                        drop(open.insert(position, Open::new(note.label(), &event)));
+                    }
                     Entry::Settled { letter, .. } => drop(open.remove(&letter)),
                 }
                 true
@@ -126,7 +142,7 @@ impl<N: Labelled + Serialize + DeserializeOwned> Letters<N> {
             Draft::new(event.id, event.received, event.source.clone(), event.body.clone());
         draft.note = encode(&Entry::Letter(note));
         let position = self.log.append(vec![draft]).await?.start;
-        self.lock().insert(position, note.label().clone());
+        self.lock().insert(position, Open::new(note.label(), event));
         Ok(position)
     }
 
@@ -180,13 +196,22 @@ impl<N: Labelled + Serialize + DeserializeOwned> Letters<N> {
 
     /// Open letters by label.
     pub fn counts(&self) -> BTreeMap<Arc<str>, u64> {
+        self.count(|_| true)
+    }
+
+    /// The same without the gateway's own alarms and heartbeats.
+    pub fn counts_of_senders(&self) -> BTreeMap<Arc<str>, u64> {
+        self.count(|letter| !letter.internal)
+    }
+
+    fn count(&self, wanted: impl Fn(&Open) -> bool) -> BTreeMap<Arc<str>, u64> {
         let oldest = self.log.stats().oldest;
         let mut open = self.lock();
         // What retention has freed is no longer open.
         *open = open.split_off(&oldest);
         let mut counts = BTreeMap::new();
-        for label in open.values() {
-            *counts.entry(label.clone()).or_default() += 1;
+        for letter in open.values().filter(|letter| wanted(letter)) {
+            *counts.entry(letter.label.clone()).or_default() += 1;
         }
         counts
     }
@@ -196,7 +221,7 @@ impl<N: Labelled + Serialize + DeserializeOwned> Letters<N> {
         &self.log
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Position, Arc<str>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Position, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -4,6 +4,7 @@
 //! format or sink by name, and it speaks no HTTP: those folders depend on this one, never the
 //! other way round.
 
+pub mod alarms;
 pub mod certificate;
 pub mod clock;
 pub mod config;

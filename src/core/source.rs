@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::alarms::INTERNAL;
 use super::event::Draft;
 use super::finding::Finding;
 
@@ -48,9 +49,10 @@ impl Decoders {
         Self(table)
     }
 
-    /// Every source with its words.
+    /// Every source with its words; the internal one is none of those that routes are for.
     pub fn words(&self) -> impl Iterator<Item = (&Arc<str>, Words)> {
-        self.0.iter().map(|(name, source)| (name, source.words()))
+        let senders = self.0.iter().filter(|(name, _)| ***name != *INTERNAL);
+        senders.map(|(name, source)| (name, source.words()))
     }
 
     /// The event's finding, decoded at most once while the event is in memory.

@@ -16,7 +16,7 @@ use crate::core::route::Format;
 use super::keys::{Keys, Test};
 use super::patterns::Pattern;
 use super::program::{Compiled as Program, Filter, Transform};
-use super::{Route, UNMATCHED};
+use super::{ALARMS, HEARTBEAT, Route, UNMATCHED};
 
 /// The names that routes may use.
 #[derive(Clone, Copy)]
@@ -227,6 +227,8 @@ fn wrong_name(key: &str, name: &str) -> Problems {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     let help = match name {
         UNMATCHED => "events that no route takes go to [unmatched], a section of its own",
+        ALARMS => "alarms of the gateway itself go where [alarms] says, a section of its own",
+        HEARTBEAT => "heartbeats go where [heartbeat] says, a section of its own",
         _ if name.is_empty() || !name.chars().all(allowed) => {
             "use lower-case letters, digits, `-` and `_`"
         }
@@ -274,10 +276,24 @@ fn unknown_sources(key: &str, keys: &Keys, sources: &[Arc<str>]) -> Problems {
 /// The sinks by their configured names, each once, and the format for them.
 fn ends(section: &Section, names: Names<'_>) -> Result<Ended, Problems> {
     let read: Ends = section.read()?;
-    let (key, sinks) = (format!("{}.sinks", section.key), names.sinks);
+    let sinks = named_sinks(&section.key, read.sinks.as_slice(), names.sinks);
+    let format = format(section, read.format.as_deref(), names.formats);
+    match (sinks, format) {
+        (Ok(sinks), Ok(format)) => Ok((sinks, format)),
+        (sinks, format) => Err(sinks.err().into_iter().flatten().chain(format.err()).collect()),
+    }
+}
+
+/// The configured sinks with the `names` that section `key` gives, each once.
+pub fn named_sinks(
+    section: &str,
+    names: &[String],
+    sinks: &[Arc<str>],
+) -> Result<Vec<Arc<str>>, Problems> {
+    let key = format!("{section}.sinks");
     let mut found: Vec<Arc<str>> = Vec::new();
     let mut problems = Problems::new();
-    for name in read.sinks.as_slice() {
+    for name in names {
         match sinks.iter().find(|sink| ***sink == **name) {
             Some(sink) if found.contains(sink) => {}
             Some(sink) => found.push(Arc::clone(sink)),
@@ -291,12 +307,7 @@ fn ends(section: &Section, names: Names<'_>) -> Result<Ended, Problems> {
         let help = "name at least one, such as sinks = [\"archive\"]";
         problems.push(Problem::new(key, "names no sink").help(help));
     }
-    let format = format(section, read.format.as_deref(), names.formats);
-    problems.extend(format.as_ref().err().cloned());
-    match format {
-        Ok(format) if problems.is_empty() => Ok((found, format)),
-        _ => Err(problems),
-    }
+    if problems.is_empty() { Ok(found) } else { Err(problems) }
 }
 
 fn format(

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use super::keys::Doubt;
 use super::{Route, Table};
@@ -55,9 +56,24 @@ pub struct Gap {
     categories: Option<String>,
     /// It is so for every source.
     everywhere: bool,
+    /// These are not events of a source, but alarms about this sink.
+    alarms_about: Option<Arc<str>>,
 }
 
 impl Gap {
+    /// Alarms about the only sink that gets alarms.
+    pub(super) fn of_alarms(only: &Arc<str>) -> Self {
+        Self {
+            reach: Reach::No,
+            severities: Vec::new(),
+            sources: Vec::new(),
+            states: String::new(),
+            categories: None,
+            everywhere: true,
+            alarms_about: Some(only.clone()),
+        }
+    }
+
     /// Whether ordinary critical events reach no sink. What an `except` leaves out was meant.
     pub fn loses_critical(&self) -> bool {
         self.reach < Reach::Asked && self.severities.contains(&Severity::Critical)
@@ -66,6 +82,12 @@ impl Gap {
 
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(sink) = &self.alarms_about {
+            return write!(
+                f,
+                "alarms about sink {sink}: no sink, as it is the only one of [alarms]"
+            );
+        }
         if !self.everywhere {
             write!(f, "{}: ", self.sources.join(", "))?;
         }
@@ -104,6 +126,7 @@ impl Table {
         merged.iter_mut().for_each(|gap: &mut Gap| gap.everywhere = gap.sources.len() == sources);
         // Stable: worst severities stay first within one reach.
         merged.sort_by_key(|gap| gap.reach);
+        merged.extend(self.internal.gaps());
         merged
     }
 
@@ -128,6 +151,7 @@ impl Table {
             states: named("state", &states, &block.states).unwrap_or_else(|| "any state".into()),
             categories: named("category", &categories, &block.categories),
             everywhere: false,
+            alarms_about: None,
         };
         blocks.into_iter().map(gap).collect()
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::keys::{Doubt, Test, any};
 use super::patterns::Patterns;
 use super::program::Filter;
-use super::{Route, Table, body};
+use super::{Route, Table, body, internal};
 use crate::core::event::Draft;
 use crate::core::finding::{Finding, Severity, State};
 use crate::core::route::RouteId;
@@ -65,6 +65,9 @@ impl Table {
     /// What every route makes of `event`, in the order in which they are asked, `unmatched` last.
     pub fn explain(&self, event: &Draft) -> Vec<Answer> {
         let finding = self.decoders.finding(event);
+        if internal::is_internal(event) {
+            return vec![self.internal.explain(event)];
+        }
         let answers = self.routes.iter().map(|route| route.explain(event, finding));
         let mut answers: Vec<Answer> = answers.collect();
         let taken = answers.iter().any(|answer| answer.takes);

@@ -6,6 +6,8 @@
 //! answer takes the event. Transforms fail closed: an event whose `transform` has no result is
 //! never sent as it was. A table is never changed: a reload builds another, with another generation.
 //!
+//! The gateway's own events pass all of this by: see `internal.rs`.
+//!
 //! Native keys are asked first, `when` last, so that a body is parsed only for a route that could
 //! still take it, and once for all of them. What routes go by is what the source's decoder found in the
 //! body as it was received; what a format writes is what it finds after the transform.
@@ -14,6 +16,7 @@ mod body;
 mod build;
 mod coverage;
 mod explain;
+mod internal;
 mod keys;
 mod patterns;
 mod program;
@@ -23,9 +26,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use build::schema;
+pub use build::{named_sinks, schema};
 pub use coverage::{Gap, Reach};
 pub use explain::{Answer, Verdict, WhenVerdict};
+pub use internal::{ALARMS, HEARTBEAT, Internal};
 pub use program::function_names;
 
 use bytes::Bytes;
@@ -51,6 +55,9 @@ pub const UNMATCHED: &str = "unmatched";
 pub struct Table {
     routes: Vec<Route>,
     unmatched: Option<Route>,
+    internal: Internal,
+    /// Sinks that no route names.
+    unused: Vec<Arc<str>>,
     decoders: Decoders,
     /// Tells this table's answers from those of the tables before and after it.
     generation: u64,
@@ -147,10 +154,12 @@ impl Table {
                     return Err(found.flatten().collect());
                 }
             };
-        let mut warnings = warnings::of(&routes, unmatched.as_ref(), sinks);
+        let mut warnings = warnings::of(&routes, unmatched.as_ref());
         warnings.extend(noted);
+        let unused = warnings::unused_sinks(&routes, unmatched.as_ref(), sinks);
+        let internal = Internal::default();
         let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { routes, unmatched, decoders, generation, warnings })
+        Ok(Self { routes, unmatched, internal, unused, decoders, generation, warnings })
     }
 
     /// The answer of the native keys for `finding` as it comes from `source`, as if every `when`
@@ -199,8 +208,9 @@ impl Table {
     }
 
     /// What is correct but probably not meant, for `check`.
-    pub fn warnings(&self) -> &[Problem] {
-        &self.warnings
+    pub fn warnings(&self) -> Vec<Problem> {
+        let unused = self.unused.iter().filter(|sink| !self.internal.uses(sink));
+        self.warnings.iter().cloned().chain(unused.map(warnings::unused)).collect()
     }
 
     /// Unique among the tables of this process; later tables have higher numbers.
@@ -222,6 +232,9 @@ impl Select for Table {
         event.chosen_by(self.generation, || {
             let mut troubles = Vec::new();
             let finding = self.decoders.finding(event);
+            if internal::is_internal(event) {
+                return self.internal.choose(event);
+            }
             let wants = |route: &Route| route.wants(event, &mut troubles);
             let choice = self.decide(&event.source, finding, wants).with_troubles(troubles);
             event.keep_parsed(self.uses(&choice));
@@ -237,6 +250,9 @@ impl Shape for Table {
         // Sinks read the finding from the event; one that was read from disk may not have it yet.
         let received = self.decoders.finding(event);
         let shaped = Shaped::unshaped(Arc::clone(event));
+        if internal::is_internal(event) {
+            return Ok(shaped);
+        }
         let mut routes = self.routes.iter().chain(&self.unmatched);
         let Some(route) = routes.find(|known| known.name == *route) else { return Ok(shaped) };
         let shaped = shaped.in_format(route.format);

@@ -7,13 +7,12 @@ use crate::core::config::Problem;
 use super::{Route, UNMATCHED};
 
 /// Everything worth a second look.
-pub(super) fn of(routes: &[Route], unmatched: Option<&Route>, sinks: &[Arc<str>]) -> Vec<Problem> {
+pub(super) fn of(routes: &[Route], unmatched: Option<&Route>) -> Vec<Problem> {
     let mut found = Vec::new();
     found.extend(no_catch_all(routes, unmatched));
     found.extend(unused_unmatched(routes, unmatched));
     found.extend(routes.iter().filter(|route| route.idle).map(excludes_itself));
     found.extend(covered(routes));
-    found.extend(unused_sinks(routes, unmatched, sinks));
     found
 }
 
@@ -63,15 +62,19 @@ fn covered(routes: &[Route]) -> Vec<Problem> {
     found
 }
 
-fn unused_sinks(routes: &[Route], unmatched: Option<&Route>, sinks: &[Arc<str>]) -> Vec<Problem> {
+/// The sinks that no route names.
+pub(super) fn unused_sinks(
+    routes: &[Route],
+    unmatched: Option<&Route>,
+    sinks: &[Arc<str>],
+) -> Vec<Arc<str>> {
     let used =
         |sink: &Arc<str>| routes.iter().chain(unmatched).any(|route| route.sinks.contains(sink));
-    sinks
-        .iter()
-        .filter(|sink| !used(sink))
-        .map(|sink| {
-            Problem::new(format!("sinks.{sink}"), "gets no events: no route names it")
-                .help(format!("add \"{sink}\" to the sinks of a route or of [unmatched]"))
-        })
-        .collect()
+    sinks.iter().filter(|sink| !used(sink)).cloned().collect()
+}
+
+/// A sink that nothing names.
+pub(super) fn unused(sink: &Arc<str>) -> Problem {
+    Problem::new(format!("sinks.{sink}"), "gets no events: no route names it")
+        .help(format!("add \"{sink}\" to the sinks of a route or of [unmatched]"))
 }

@@ -3,6 +3,7 @@
 //! Guarantees: the table is the only list; decoding never fails (see `core/source.rs`).
 
 mod json;
+mod siemgate;
 mod superna;
 mod time;
 mod unread;
@@ -13,6 +14,8 @@ use schemars::Schema;
 
 use crate::core::config::{Problems, Section};
 use crate::core::source::Source;
+
+pub use siemgate::internal;
 
 /// One kind of source.
 pub struct Kind {

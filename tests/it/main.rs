@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 #![allow(clippy::disallowed_macros)]
 
+mod alarms;
 mod certificates;
 mod cli;
 mod cli_tools;
@@ -20,6 +21,7 @@ mod explain;
 mod gateway;
 mod guide;
 mod handshakes;
+mod heartbeat;
 mod house;
 mod incident_order;
 mod ingress_auth;

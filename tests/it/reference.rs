@@ -8,8 +8,8 @@ use std::path::Path;
 use schemars::{Schema, schema_for};
 use serde_json::Value;
 use siemgate::core::config::{
-    DeliverySettings, JournalSettings, LogSettings, QuarantineSettings, ServerSettings, SourceDoor,
-    StartSetting,
+    AlarmSettings, DeliverySettings, HeartbeatSettings, JournalSettings, LogSettings,
+    QuarantineSettings, ServerSettings, SourceDoor, StartSetting,
 };
 use siemgate::{routes, sinks, sources};
 
@@ -125,6 +125,13 @@ fn reference() -> String {
         let _ = write!(text, "\n```toml\n{}\n```\n", sample.trim());
     }
     section(&mut text, "## `[sinks.NAME.delivery]`", &schema_for!(DeliverySettings));
+    for (title, mut schema) in [
+        ("## `[alarms]`", schema_for!(AlarmSettings)),
+        ("## `[heartbeat]`", schema_for!(HeartbeatSettings)),
+    ] {
+        schema.insert("required".into(), serde_json::json!(["sinks"]));
+        section(&mut text, title, &schema);
+    }
     let letters = schema_for!(QuarantineSettings);
     section(&mut text, "## `[dead_letters]` and `[quarantine]`", &letters);
     text

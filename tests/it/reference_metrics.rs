@@ -44,7 +44,7 @@ const GROUPS: [(&[&str], &str); 6] = [
         "What is delivered",
     ),
     (&["siemgate_log_"], "The log"),
-    (&["siemgate_build_", "siemgate_config_", "process_"], "The program"),
+    (&["siemgate_build_", "siemgate_config_", "siemgate_alarms_", "process_"], "The program"),
 ];
 
 fn reference(families: &[Family]) -> String {

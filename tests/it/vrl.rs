@@ -319,8 +319,8 @@ fn programs_that_are_too_much_are_not_compiled() {
 fn what_is_probably_not_meant_is_a_warning() {
     let table = one(json!({ "transform": "upcase(\"x\")\nunused = 1\n.x = 1" }));
     let of_program = |problem: &&Problem| problem.key == "routes.r.transform";
-    let told: Vec<(Option<usize>, &str)> = table
-        .warnings()
+    let warnings = table.warnings();
+    let told: Vec<(Option<usize>, &str)> = warnings
         .iter()
         .filter(of_program)
         .map(|problem| (problem.row, problem.message.as_str()))

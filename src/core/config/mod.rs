@@ -5,6 +5,7 @@
 //! secrets are references, resolved here and nowhere else. It does not know any source, route or
 //! sink by name: their sections are handed on as [`Section`]s.
 
+mod alarms;
 mod door;
 mod keys;
 mod layers;
@@ -20,6 +21,7 @@ mod settings;
 mod units;
 mod values;
 
+pub use alarms::{AlarmSettings, HeartbeatSettings};
 pub use door::{Access, BasicAuth, DoorAuth, Encoding, Handshake, HmacAuth, SourceDoor};
 pub use layers::{Layers, RESERVED, is_layer};
 pub use pins::{Pin, Pins, Served, SinkPins};

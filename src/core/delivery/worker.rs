@@ -82,6 +82,8 @@ pub(super) struct Worker {
     pace: Pace,
     suspects: Suspects,
     suspect_flying: bool,
+    /// What was wrong with the last attempt, if anything was.
+    trouble: Option<Arc<str>>,
     /// How events fared since this worker began.
     others: Others,
     /// Parked because everything was refused.
@@ -181,6 +183,7 @@ impl Worker {
             pace,
             suspects: Suspects::default(),
             suspect_flying: false,
+            trouble: None,
             others: Others::default(),
             refusing: false,
             seq: 0,
@@ -310,6 +313,7 @@ impl Worker {
     /// The destination has these. That is also the proof that decides about what it had not taken.
     async fn took(&mut self, items: Vec<Item>, reply: &Reply) {
         self.pace.accepted();
+        self.trouble = None;
         self.others.accepted += items.len() as u64;
         self.refusing = false;
         self.books.journal.recovered();
@@ -360,6 +364,7 @@ impl Worker {
     async fn failed(&mut self, items: Vec<Item>, fault: Fault, way: Way) {
         let now = Instant::now();
         self.books.journal.failed(&fault, items.len(), now);
+        self.trouble = Some(told(&fault));
         items.iter().for_each(|item| self.books.pending(item, &fault));
         match fault.cause {
             Cause::Busy => {
@@ -405,11 +410,22 @@ impl Worker {
             in_hand: from_log + self.flying.from_log,
             oldest: [waiting, flying].into_iter().flatten().min(),
             state: self.pace.state(),
+            trouble: self.trouble.clone(),
             ..Vitals::default()
         };
         self.books.publish(vitals, self.flights.len());
     }
 }
+
+/// A fault as people read it: the status, if there is one, and the note.
+fn told(fault: &Fault) -> Arc<str> {
+    let status = fault.reply.as_ref().and_then(|reply| reply.status);
+    match status {
+        Some(status) => format!("{status}: {}", fault.note).into(),
+        None => fault.note.as_str().into(),
+    }
+}
+
 async fn next_extra(extras: &Mutex<mpsc::Receiver<Extra>>) -> Option<Extra> {
     extras.lock().await.recv().await
 }

@@ -95,6 +95,11 @@ impl Options {
         self
     }
 
+    /// Bytes that whole segments can take.
+    fn capacity(&self) -> u64 {
+        self.max_bytes / self.segment_bytes * self.segment_bytes
+    }
+
     /// Bytes the largest group may take.
     fn largest_group(&self) -> u64 {
         self.segment_bytes - 2 * BLOCK
@@ -337,6 +342,7 @@ impl Log for FilesLog {
             max_bytes: self.shared.options.max_bytes,
             free_bytes: self.shared.free.load(Ordering::Relaxed),
             min_free: self.shared.options.min_free,
+            capacity: self.shared.options.capacity(),
             poisoned: self.shared.poison.get().is_some(),
             damaged_bytes: damaged + aside,
             deliveries,

@@ -238,6 +238,7 @@ impl Log for MemoryLog {
             free_bytes: 0,
             min_free: 0,
             max_bytes: self.inner.max_bytes,
+            capacity: self.inner.max_bytes,
             poisoned: false,
             damaged_bytes: 0,
             deliveries,

@@ -252,6 +252,8 @@ pub struct Stats {
     pub free_bytes: u64,
     /// Bytes of the disk that the log leaves free; 0 without a disk.
     pub min_free: u64,
+    /// What `held_bytes` can be at most: whole segments.
+    pub capacity: u64,
     /// A sync failed: nothing is accepted until the process has been restarted.
     pub poisoned: bool,
     /// Bytes set aside as unreadable since the log was made, as far as its files still show.
@@ -265,6 +267,11 @@ impl Stats {
     fn pinned_at(deliveries: &[(String, Standing)]) -> Option<Position> {
         let pinning = deliveries.iter().filter(|(_, standing)| standing.pinning);
         pinning.map(|(_, standing)| standing.mark).min()
+    }
+
+    /// How full of undelivered events the log is, in per cent.
+    pub fn fill(&self) -> u64 {
+        self.held_bytes.saturating_mul(100) / self.capacity.max(1)
     }
 }
 

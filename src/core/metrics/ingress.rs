@@ -13,6 +13,9 @@ use crate::core::config::Handshake;
 use crate::core::heard::Silence;
 use crate::core::route::Trouble;
 
+/// Fields whose missing or unknown values count, as label values.
+const FIELDS: [&str; 3] = ["severity", "state", "body"];
+
 /// Reasons for refusing at the door, as label values.
 pub const REFUSALS: [&str; 13] = [
     "sender",
@@ -136,7 +139,36 @@ impl Ingress {
     }
 }
 
+/// What was counted at the door of one source since the start.
+#[derive(Clone, Debug)]
+pub struct SourceCounts {
+    /// Events that no route took.
+    pub unrouted: u64,
+    /// Refusals by reason.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Values that were missing or not understood, by field.
+    pub unknown: Vec<(&'static str, u64)>,
+}
+
 impl Metrics {
+    /// What was counted at the door of `source`.
+    pub fn of_source(&self, source: &str) -> SourceCounts {
+        let of = |family: &IntCounterVec, labels: &[&str]| family.with_label_values(labels).get();
+        let ingress = &self.ingress;
+        let refused = |reason| (reason, of(&ingress.refused, &[source, reason]));
+        let unknown = |field| (field, of(&ingress.unknown, &[source, field]));
+        SourceCounts {
+            unrouted: of(&ingress.unrouted, &[source]),
+            refused: REFUSALS.map(refused).into(),
+            unknown: FIELDS.map(unknown).into(),
+        }
+    }
+
+    /// How often rules of `route` failed.
+    pub fn rule_errors(&self, route: &str) -> u64 {
+        self.ingress.route_errors.with_label_values(&[route]).get()
+    }
+
     /// Create the children of `source` at zero, so that the first increase is visible as one.
     pub fn add_source(&self, source: &str) {
         let (one, ingress) = ([source], &self.ingress);
@@ -144,7 +176,7 @@ impl Metrics {
             family.with_label_values(&one);
         }
         ingress.seconds.with_label_values(&one);
-        for field in ["severity", "state"] {
+        for field in FIELDS {
             ingress.unknown.with_label_values(&[source, field]);
         }
         for kind in Handshake::ALL {

@@ -20,7 +20,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use self::families::Families;
 pub use self::families::Family;
 use self::ingress::Ingress;
-pub use self::ingress::REFUSALS;
+pub use self::ingress::{REFUSALS, SourceCounts};
 use self::process::Process;
 use self::program::Program;
 use self::sinks::Sinks;

@@ -156,6 +156,12 @@ impl Metrics {
         }
     }
 
+    /// All sinks that have metrics.
+    pub fn sinks(&self) -> Vec<(Arc<str>, Arc<SinkMetrics>)> {
+        let known = self.sinks.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(name, sink)| (name.clone(), sink.clone())).collect()
+    }
+
     /// The sink is gone: its series end.
     pub fn forget_sink(&self, sink: &str) {
         self.sinks.forget(sink);
@@ -180,7 +186,7 @@ pub struct SinkMetrics {
 }
 
 /// What a worker last said of itself.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Vitals {
     /// Where the delivery began.
     pub start: Position,
@@ -194,6 +200,15 @@ pub struct Vitals {
     pub oldest: Option<Timestamp>,
     /// Index into [`STATES`].
     pub state: usize,
+    /// What was wrong with its last attempt, if anything was.
+    pub trouble: Option<Arc<str>>,
+}
+
+impl Vitals {
+    /// Events not yet settled, when the log ends at `head`.
+    pub fn lag(&self, head: Position) -> u64 {
+        self.in_hand + head.since(self.next)
+    }
 }
 
 impl SinkMetrics {
@@ -247,7 +262,18 @@ impl SinkMetrics {
 
     /// What the worker last published.
     pub fn vitals(&self) -> Vitals {
-        *self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many events ended so since the start.
+    pub fn ended(&self, end: End) -> u64 {
+        self.events[end as usize].get()
+    }
+
+    /// When the destination last took an event, in this run.
+    pub fn last_success(&self) -> Option<Timestamp> {
+        let seconds = Some(self.last_success.get()).filter(|seconds| *seconds > 0.0)?;
+        Timestamp::from_microsecond((seconds * 1e6) as i64).ok()
     }
 
     /// The difference in the ledger. `head - start = settled + queued`, and `queued` is what the
@@ -260,7 +286,7 @@ impl SinkMetrics {
 
     fn refresh(&self, head: Position, now: Timestamp) {
         let vitals = self.vitals();
-        self.lag.set(to_gauge(vitals.in_hand + head.since(vitals.next)));
+        self.lag.set(to_gauge(vitals.lag(head)));
         let age = vitals.oldest.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
         self.oldest.set(age);
         self.unaccounted.set(Self::unaccounted(&vitals));

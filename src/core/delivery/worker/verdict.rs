@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::batch::{BatchLimits, Hold, Item, Streak, Suspicion};
-use super::{CONDEMNED_FOR, REFUSED_IN_A_ROW, STRIKES_DOWN, STRIKES_SETUP, Way, Worker};
+use super::{CONDEMNED_FOR, REFUSED_IN_A_ROW, STRIKES_DOWN, STRIKES_SETUP, Way, Worker, told};
 use crate::core::sink::{Cause, Fault, Probe};
 
 impl Worker {
@@ -153,6 +153,7 @@ impl Worker {
             }
             Err(fault) => {
                 self.books.journal.failed(&fault, 0, now);
+                self.trouble = Some(told(&fault));
                 self.pace.park(now, true);
             }
         }
