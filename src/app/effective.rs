@@ -51,6 +51,10 @@ impl List<'_> {
         let below = |name: &String| [path, std::slice::from_ref(name)].concat();
         let table = value.and_then(Value::as_object);
         let properties = shape["properties"].as_object();
+        // What must name something, and is not there, has no settings that hold: `[alarms]`.
+        if value.is_none() && shape["required"].as_array().is_some_and(|keys| !keys.is_empty()) {
+            return;
+        }
         match (properties, &shape["additionalProperties"], table) {
             _ if is_secret(shape) => self.add(path, value, schema),
             (Some(known), ..) if value.is_none() || table.is_some() => {
