@@ -418,6 +418,7 @@ async fn a_configuration_that_cannot_be_used_is_told_until_it_can() {
     let alarm = until_alarm(&gateway, "reload", "open").await;
     let note = alarm["note"].as_str().unwrap();
     assert!(note.contains("50-bad.toml:2") && note.contains("ptah"), "{note}");
+    assert_eq!(note.lines().count(), 1, "nothing of the file itself: {note}");
     gateway.configure("50-bad.toml", "");
     until_alarm(&gateway, "reload", "cleared").await;
     raised_and_cleared_once(&gateway, "reload", "high");

@@ -170,5 +170,7 @@ fn reload(live: &Live, seen: &mut Seen) {
     let failed = live.failed_reload();
     let title = "the configuration cannot be used; the one before stays in force".to_owned();
     let sighting = seen.state(Cause::Reload, "", failed.is_some(), title);
-    sighting.note = failed.map(|problem| problem.to_string()).unwrap_or_default();
+    // Not the lines after the first: those quote the file, which may hold a misplaced secret.
+    let told = failed.map(|problem| problem.to_string()).unwrap_or_default();
+    sighting.note = told.lines().next().unwrap_or_default().to_owned();
 }
