@@ -210,7 +210,7 @@ proptest! {
         let parked = of(&told, Cause::Parked);
         let mut waited = 0;
         for (up, (holds, _, heard, _)) in seconds.iter().enumerate() {
-            let before = parked.iter().filter(|(at, _)| *at <= up as u64).next_back();
+            let before = parked.iter().rfind(|(at, _)| *at <= up as u64);
             let open = before.is_some_and(|(_, turn)| *turn == Turn::Open);
             waited = if *holds && *heard && !open { waited + 1 } else { 0 };
             prop_assert!(waited <= EVERY, "parked and untold since {waited} s at {up}");
