@@ -31,7 +31,7 @@ pub enum Auth {
     /// A header that is always the same.
     Header(HeaderName, HeaderValue),
     /// A bearer token that is fetched and renewed.
-    Tokens(Tokens),
+    Tokens(Box<Tokens>),
     /// AWS Signature Version 4.
     Sigv4(Sigv4),
     /// Standard Webhooks.

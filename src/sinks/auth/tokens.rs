@@ -32,7 +32,7 @@ pub struct Tokens {
 /// What a token is asked for with.
 enum Grant {
     Client(Client),
-    Google(google::Account),
+    Google(Box<google::Account>),
 }
 
 /// OAuth 2 client credentials.
@@ -69,7 +69,7 @@ impl Tokens {
     pub fn of_google(account: google::Account) -> Self {
         Self {
             url: account.token_url.clone(),
-            grant: Grant::Google(account),
+            grant: Grant::Google(Box::new(account)),
             current: Mutex::default(),
         }
     }

@@ -48,12 +48,12 @@ impl Texts<'_> {
                     scope: self.text(scope),
                     audience: self.text(audience),
                 };
-                Ok(Auth::Tokens(Tokens::of_client(self.url(token_url)?, client)))
+                Ok(Auth::Tokens(Box::new(Tokens::of_client(self.url(token_url)?, client))))
             }
             file::Auth::Google { key, scope } => {
                 let account = Account::read(&self.text(key), &self.text(scope));
                 account
-                    .map(|account| Auth::Tokens(Tokens::of_google(account)))
+                    .map(|account| Auth::Tokens(Box::new(Tokens::of_google(account))))
                     .map_err(|wrong| self.problem(key, wrong))
             }
             file::Auth::Sigv4 { service, region, access_key, secret_key, session_token } => {
