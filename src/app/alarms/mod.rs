@@ -112,6 +112,9 @@ impl Watcher {
     /// What the log still knows from before this start.
     async fn remember(&mut self) {
         let watched = self.live.watched.load_full();
+        if watched.alarms.sinks.as_slice().is_empty() {
+            return;
+        }
         let now = self.now();
         let window = 2 * watched.alarms.remind.0.max(watched.alarms.every.0);
         match past(&*self.live.engine.log, window, now.wall).await {
