@@ -350,7 +350,7 @@ proptest! {
 
     #[test]
     fn a_long_object_is_shortened_to_an_object(
-        lists in prop::collection::vec((nasty(), prop::collection::vec(nasty(), 0..200)), 1..4),
+        lists in prop::collection::btree_map(nasty(), prop::collection::vec(nasty(), 0..200), 1..4),
         text in nasty(),
         room in 300usize..3_000,
     ) {
@@ -362,7 +362,7 @@ proptest! {
         let event = shaped(Finding::default(), whole.clone());
         let Some(line) = written("raw", &event, room) else {
             // Only long keys are never cut.
-            let keys: usize = lists.iter().map(|(key, _)| 2 * Value::from(key.as_str()).to_string().len()).sum();
+            let keys: usize = lists.keys().map(|key| 2 * Value::from(key.as_str()).to_string().len()).sum();
             prop_assert!(keys * 2 + lists.len() * 600 + 300 > room, "{}", whole);
             return Ok(());
         };

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::PrivateKeyDer;
 use siemgate::core::sink::{Cause, Reply};
 use siemgate::sinks::Built;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::gateway::{Gateway, fixture, until};
@@ -300,6 +301,32 @@ async fn a_receiver_that_does_not_want_us_is_no_delivery() {
     server.abort();
 }
 
+/// Leads to `port`; what comes after a client's first flight takes a moment, as over a long way.
+async fn far(port: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(relay(client, TcpStream::connect(("127.0.0.1", port)).await.unwrap()));
+        }
+    });
+    near
+}
+
+async fn relay(mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
+    let mut flight = vec![0; 1 << 14];
+    let count = client.read(&mut flight).await?;
+    server.write_all(&flight[..count]).await?;
+    let ((mut from, mut to), (mut back, mut there)) = (client.split(), server.split());
+    let forth = async {
+        let count = from.read(&mut flight).await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        there.write_all(&flight[..count]).await?;
+        tokio::io::copy(&mut from, &mut there).await
+    };
+    tokio::try_join!(forth, tokio::io::copy(&mut back, &mut to)).map(drop)
+}
+
 /// With TLS 1.3 a client's handshake succeeds before the server has judged its certificate, and
 /// bytes written then go nowhere.
 #[tokio::test]
@@ -333,6 +360,7 @@ async fn a_certificate_that_is_refused_after_the_handshake_is_no_delivery() {
             let _ = acceptor.accept(stream).await;
         }
     });
+    let port = far(port).await;
     let sink = syslog(&format!("tls://localhost:{port}"), &format!("ca_file = {pem:?}"));
     let fault = failed(send(&sink, &["{}"]).await, Cause::Setup);
     assert!(fault.note.contains("client_cert_file"), "{fault:?}");
