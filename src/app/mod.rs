@@ -19,7 +19,8 @@ mod watch;
 mod workers;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -116,6 +117,8 @@ pub struct Gateway {
     pub listen: Vec<SocketAddr>,
     /// Address of the admin listener.
     pub admin: SocketAddr,
+    /// Removed with the gateway.
+    _socket: Option<http::socket::File>,
 }
 
 impl Gateway {
@@ -135,6 +138,8 @@ impl Gateway {
         let secure = listen("server.tls.listen", plan.server.secure(), &mut held)?;
         held.all_claimed()?;
         let admin = listen("server.admin", &[plan.server.admin], &mut Inherited::default())?;
+        let open =
+            listen("server.metrics", plan.server.metrics.as_slice(), &mut Inherited::default())?;
         let metrics =
             Metrics::new(Timestamp::now()).map_err(|error| AppError::Metrics(error.to_string()))?;
         let stores = stores::open(&plan, metrics.clone()).await?;
@@ -150,6 +155,8 @@ impl Gateway {
             clock: Timestamp::now,
         });
         announce(&plan, &engine);
+        // After the logs: whoever holds their lock may replace what a dead gateway left.
+        let socket = plan.admin_socket().and_then(socket);
         let tls = [("webhook", &plan.tls), ("admin", &plan.admin_tls)].map(|(name, material)| {
             Some(Tls::new(name, material.clone()?, engine.metrics.clone()))
         });
@@ -195,11 +202,18 @@ impl Gateway {
             watched,
             failed: std::sync::Mutex::default(),
         });
-        let side = admin_side(&live, admin_address, recent);
+        let instead = instead(socket.as_ref().map(|(_, file)| file.path()));
+        let side = admin_side(&live, admin_address, instead, recent);
         let [webhook_tls, side_tls] = tls;
         let admin_tls = side_tls.is_some();
         let webhooks = Listeners { plain, secure, tls: webhook_tls };
-        let mut servers = http::admin(Listeners::one(admin, side_tls), side)?;
+        let metrics = addresses(&open)?;
+        let mut servers = http::metrics(Listeners::one(open, side_tls.clone()), side.clone())?;
+        let (unix, socket) = socket.unzip();
+        if let Some(unix) = unix {
+            servers.push(http::admin_socket(unix, side.clone())?);
+        }
+        servers.extend(http::admin(Listeners::one(admin, side_tls), side)?);
         servers.extend(http::webhooks(webhooks, ingress, draining.clone(), server.workers)?);
         let handles = servers.iter().map(actix_web::dev::Server::handle).collect();
         for server in servers {
@@ -218,7 +232,7 @@ impl Gateway {
         #[allow(clippy::disallowed_methods)]
         let watchdog = tokio::spawn(systemd::watchdog(engine.log.clone()));
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(listen = ?listens, listen_tls = ?secures, admin = %admin_address, admin_tls, config = %hash, ms, "ready");
+        tracing::info!(listen = ?listens, listen_tls = ?secures, admin = %admin_address, admin_tls, metrics = ?metrics, config = %hash, ms, "ready");
         let all: Vec<SocketAddr> = listens.iter().chain(&secures).copied().collect();
         systemd::ready(&format!("listening on {all:?}"));
         let letters = vec![engine.dead.log().clone(), stores.quarantine.log().clone()];
@@ -235,6 +249,7 @@ impl Gateway {
             drain: server.drain.0,
             listen: listens,
             admin: admin_address,
+            _socket: socket,
         })
     }
 
@@ -353,10 +368,35 @@ fn spill(workers: Arc<Workers>, engine: Arc<Engine>) -> http::ingress::Spill {
     })
 }
 
-fn admin_side(live: &Arc<Live>, address: SocketAddr, recent: Recent) -> Data<Admin> {
+/// The admin's Unix socket. Without it webhooks arrive all the same, and the token still opens `admin`.
+fn socket(path: PathBuf) -> Option<(UnixListener, http::socket::File)> {
+    let told = |error: &std::io::Error| {
+        tracing::error!(path = %path.display(), %error, "no admin socket: commands need server.admin_token now; name another file in server.admin_socket, or \"\" for none");
+    };
+    http::socket::bind(&path).inspect_err(told).ok()
+}
+
+/// Where to ask for what the network may not have.
+fn instead(socket: Option<&Path>) -> String {
+    match socket {
+        Some(path) => format!(
+            "ask over the socket {}, as the commands do for the user that runs siemgate",
+            path.display()
+        ),
+        None => "this gateway has no admin socket".to_owned(),
+    }
+}
+
+fn admin_side(
+    live: &Arc<Live>,
+    address: SocketAddr,
+    instead: String,
+    recent: Recent,
+) -> Data<Admin> {
     let port = address.port();
-    let mut hosts: Vec<String> =
-        ["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}")).into();
+    let names = live.tls[1].as_ref().map(|tls| tls.names()).unwrap_or_default();
+    let ours = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into_iter().chain(names);
+    let mut hosts: Vec<String> = ours.map(|name| format!("{name}:{port}")).collect();
     if !hosts.contains(&address.to_string()) {
         hosts.push(address.to_string());
     }
@@ -387,6 +427,8 @@ fn admin_side(live: &Arc<Live>, address: SocketAddr, recent: Recent) -> Data<Adm
         explain: Arc::new(move |asked| explaining.explainer.load().answer(asked)),
         recent,
         hosts,
+        address,
+        instead,
     })
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -182,6 +182,15 @@ fn is_name(name: &str) -> bool {
 }
 
 impl Plan {
+    /// Where the admin's Unix socket is, if there is one.
+    pub fn admin_socket(&self) -> Option<PathBuf> {
+        match &self.server.admin_socket {
+            Some(path) if path.as_os_str().is_empty() => None,
+            Some(path) => Some(path.clone()),
+            None => Some(self.log.dir.with_file_name("admin.sock")),
+        }
+    }
+
     /// Read the configuration folder `dir` and the environment.
     pub fn read(dir: &Path) -> Result<Self, Problems> {
         let layers = Layers::read(dir)?;
@@ -243,6 +252,7 @@ impl Plan {
                 warnings.extend(pinned.map(Pin::warning));
                 let shown = [&tls, &admin_tls].into_iter().flatten();
                 warnings.extend(shown.filter_map(|tls| tls.warning(Timestamp::now())));
+                warnings.extend(open_token(&server));
                 let hash = layers.hash();
                 let table = Arc::new(table);
                 Ok(Self {
@@ -321,13 +331,28 @@ fn listener_problems(server: &ServerSettings) -> Problems {
             known.push(address);
         }
     }
-    if known.contains(&server.admin) && server.admin.port() != 0 {
-        problems.push(
-            Problem::new("server.admin", "is also an address for webhooks")
-                .help("give it a port of its own"),
-        );
+    for (key, address) in [("server.admin", Some(server.admin)), ("server.metrics", server.metrics)]
+    {
+        let Some(address) = address else { continue };
+        if address.port() != 0 && known.contains(&address) {
+            let other = match address == server.admin && key == "server.metrics" {
+                true => "is also server.admin, which has the metrics anyway",
+                false => "is also an address for webhooks",
+            };
+            problems.push(Problem::new(key, other).help("give it a port of its own"));
+        }
+        known.push(address);
     }
     problems
+}
+
+/// A token that everybody on the network could read.
+fn open_token(server: &ServerSettings) -> Option<Problem> {
+    let exposed = !server.admin.ip().is_loopback() && server.admin_tls.is_none();
+    (exposed && server.admin_token.is_some()).then(|| {
+        Problem::new("server.admin", "the token crosses the network unencrypted")
+            .help("set [server.admin_tls], or leave `admin` on 127.0.0.1 and show the network `metrics` only")
+    })
 }
 
 /// Sources that want client certificates, which no listener asks for.

@@ -1,26 +1,45 @@
-//! Asking the running gateway over its admin listener.
+//! Asking the running gateway: over its Unix socket, else at its admin listener with the token.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use reqwest::{Client, Method};
 use serde_json::Value;
 
-use super::own::client;
+use super::own::{builder, client};
 use super::{Exit, failed, plan};
 
-/// An admin listener.
+/// The admin side of a gateway.
 pub(super) struct Admin {
+    doors: Vec<Door>,
+}
+
+/// One way to it.
+struct Door {
+    /// For people: a path or an address.
+    name: String,
     base: String,
+    token: Option<String>,
     client: Client,
 }
 
 impl Admin {
-    /// The listener of the gateway that runs with this configuration.
+    /// That of the gateway which runs with this configuration.
     pub fn of(config: &Path) -> Result<Self, Exit> {
         let plan = plan(config)?;
+        let mut doors = Vec::new();
+        if let Some(path) = plan.admin_socket() {
+            let (name, base) = (path.display().to_string(), "http://localhost".to_owned());
+            let client = builder().tls_certs_only([]).unix_socket(path).build().map_err(failed)?;
+            doors.push(Door { name, base, token: None, client });
+        }
         let own = plan.admin_tls.as_ref().map(|tls| &*tls.shown);
         let scheme = if own.is_some() { "https" } else { "http" };
-        Ok(Self { base: format!("{scheme}://{}", plan.server.admin), client: client(own)? })
+        let base = format!("{scheme}://{}", plan.server.admin);
+        let token = plan.server.admin_token.as_ref().and_then(|token| token.first());
+        let token = token.map(|token| token.expose().to_owned());
+        doors.push(Door { name: base.clone(), base, token, client: client(own)? });
+        Ok(Self { doors })
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, Exit> {
@@ -42,28 +61,61 @@ impl Admin {
     }
 
     async fn exchange(&self, method: Method, path: &str) -> Result<Vec<u8>, Exit> {
-        let url = format!("{}{path}", self.base);
-        let unreachable = |error: reqwest::Error| {
-            failed(format!(
-                "no gateway answers at {} ({}); is `siemgate run` running with this configuration?",
-                self.base,
-                plain(&error)
-            ))
-        };
-        let response = self.client.request(method, &url).send().await.map_err(unreachable)?;
-        let ok = response.status().is_success();
-        let bytes = response.bytes().await.map_err(unreachable)?;
-        if ok { Ok(bytes.into()) } else { Err(refused(&bytes)) }
+        let (mut tried, mut closed) = (Vec::new(), None);
+        for door in &self.doors {
+            let mut request = door.client.request(method.clone(), format!("{}{path}", door.base));
+            if let Some(token) = &door.token {
+                request = request.bearer_auth(token);
+            }
+            match request.send().await {
+                Ok(response) => {
+                    let ok = response.status().is_success();
+                    let bytes = response.bytes().await.map_err(failed)?;
+                    return if ok { Ok(bytes.into()) } else { Err(refused(&bytes, closed)) };
+                }
+                Err(error) => {
+                    if is_forbidden(&error) {
+                        closed = Some(&*door.name);
+                    }
+                    tried.push(format!("{} ({})", door.name, plain(&error)));
+                }
+            }
+        }
+        let tried = tried.join(" nor at ");
+        Err(failed(match closed {
+            Some(socket) => format!("no gateway answers at {tried}; {}", of_another(socket)),
+            None => format!(
+                "no gateway answers at {tried}; is `siemgate run` running with this configuration?"
+            ),
+        }))
     }
 }
 
-/// Why the gateway said no, with every problem of a configuration.
-fn refused(answer: &[u8]) -> Exit {
+/// What to do about a socket that this user may not open.
+fn of_another(socket: &str) -> String {
+    format!(
+        "{socket} is for the user that runs siemgate: run this as that user (sudo -u USER siemgate …), or set server.admin_token"
+    )
+}
+
+fn is_forbidden(error: &reqwest::Error) -> bool {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    let io = inner.downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.kind() == ErrorKind::PermissionDenied)
+}
+
+/// Why the gateway said no, with every problem of a configuration. `closed` is the socket that this
+/// user may not open.
+fn refused(answer: &[u8], closed: Option<&str>) -> Exit {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     let problems = answer["problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let problems: String = problems.map(|problem| format!("\n  {problem}")).collect();
     let error = answer["error"].as_str().unwrap_or("refused without a reason");
-    failed(format!("{error}{problems}"))
+    let closed = closed.map(|socket| format!("\n  {}", of_another(socket))).unwrap_or_default();
+    failed(format!("{error}{problems}{closed}"))
 }
 
 /// The innermost reason of a request that failed.

@@ -81,6 +81,12 @@ fn doors(plan: &Plan) -> Vec<String> {
         lines.push(format!("listens on {secure:?}{}", over_tls(until)));
     }
     lines.push(format!("admin on {}{}", plan.server.admin, over_tls(admin_until)));
+    if let Some(socket) = plan.admin_socket() {
+        lines.push(format!("admin on the socket {}", socket.display()));
+    }
+    if let Some(metrics) = plan.server.metrics {
+        lines.push(format!("metrics on {metrics}{}", over_tls(admin_until)));
+    }
     lines
 }
 
@@ -115,6 +121,8 @@ fn meaning(plan: &Plan) -> Value {
         "listen": plan.server.plain(),
         "listen_tls": plan.server.secure(),
         "admin": plan.server.admin,
+        "admin_socket": plan.admin_socket(),
+        "metrics": plan.server.metrics,
         "sources": sources.collect::<Vec<_>>(),
         "routes": routes.collect::<Vec<_>>(),
         "alarms": own("alarms"),

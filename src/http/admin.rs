@@ -1,20 +1,22 @@
-//! The admin listener: metrics, health, dead letters, the quarantine, explanations, the journal.
+//! The admin side: metrics, health, dead letters, the quarantine, explanations, the journal.
 //!
-//! Guarantees: `/metrics`, `/healthz` and `/readyz` only read; everything under `/api/` answers
-//! only to a Host that is one of ours and to no web page (an Origin header is refused), so that a
-//! browser on this machine cannot be used against it. It has no authentication of its own: keep it
-//! on the loopback interface.
+//! Guarantees: `/metrics`, `/healthz` and `/readyz` only read, and say nothing of any event; all else
+//! answers to whoever may open the Unix socket, or has the token, and then only to a Host that is one
+//! of ours and to no web page (an Origin header is refused), so that a browser on this machine cannot
+//! be used against it. A wrong token is slowed like a wrong webhook's.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HOST, ORIGIN};
+use actix_web::http::header::{HOST, ORIGIN, WWW_AUTHENTICATE};
 use actix_web::web::{self, Data, Json, Query};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::auth;
 use super::body::{self, BodyError};
 use super::events;
 use super::ingress::Ingress;
@@ -63,22 +65,46 @@ pub struct Admin {
     pub explain: Explain,
     /// The newest lines of the journal.
     pub recent: Recent,
-    /// Names and addresses this listener may be called by.
+    /// Names and addresses, with the port, that the listener at `server.admin` may be called by.
     pub hosts: Vec<String>,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Where to ask instead of there.
+    pub instead: String,
 }
 
 impl Admin {
+    /// Whether `host` is one of ours. On an address that stands for all of the machine's, any of
+    /// these will do: a page that was lured here comes by a name.
+    fn is_called(&self, host: &str) -> bool {
+        let numeric = || host.parse::<SocketAddr>().ok();
+        self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+            || (self.address.ip().is_unspecified()
+                && numeric().is_some_and(|called| called.port() == self.address.port()))
+    }
+
     fn engine(&self) -> &Engine {
         &self.ingress.engine
     }
 }
 
-/// The routes of the admin listener.
-pub fn routes(config: &mut web::ServiceConfig) {
+/// The routes of a listener that everybody may ask.
+pub fn open_routes(config: &mut web::ServiceConfig) {
+    read_only(config);
+    config.default_service(web::to(nothing_else));
+}
+
+fn read_only(config: &mut web::ServiceConfig) {
     config
         .route("/metrics", web::get().to(metrics))
         .route("/healthz", web::get().to(healthz))
-        .route("/readyz", web::get().to(readyz))
+        .route("/readyz", web::get().to(readyz));
+}
+
+/// The routes of the admin listener and its socket.
+pub fn routes(config: &mut web::ServiceConfig) {
+    read_only(config);
+    config
         .route("/-/reload", web::post().to(reload))
         .route("/api/v1/sinks/{name}/forget", web::post().to(sink_forget))
         .route("/api/v1/explain", web::post().to(explain))
@@ -112,7 +138,11 @@ impl ResponseError for Told {
         self.status
     }
     fn error_response(&self) -> HttpResponse {
-        HttpResponse::build(self.status).json(json!({ "error": self.error }))
+        let mut response = HttpResponse::build(self.status);
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"siemgate\""));
+        }
+        response.json(json!({ "error": self.error }))
     }
 }
 
@@ -125,20 +155,48 @@ pub(super) fn unreadable(error: LogError) -> Told {
     told(500, error)
 }
 
-/// Refuse what a web page could send.
-pub(super) fn guard(request: &HttpRequest, admin: &Admin) -> Result<(), Told> {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+/// How a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Through the Unix socket: the file system has judged.
+    Socket,
+    /// From anywhere.
+    Network,
+}
+
+/// Refuse what may not see events or steer.
+pub(super) async fn guard(request: &HttpRequest, admin: &Admin) -> Result<(), Told> {
     if request.headers().contains_key(ORIGIN) {
         return Err(told(403, "requests from web pages are refused"));
     }
-    let host = header(HOST).unwrap_or_default();
-    if admin.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)) {
-        Ok(())
-    } else {
-        Err(told(
-            403,
-            format!("Host `{host}` is not this listener; call it by {}", admin.hosts.join(" or ")),
-        ))
+    if request.app_data() == Some(&Access::Socket) {
+        return Ok(());
+    }
+    let host = request.headers().get(HOST).and_then(|value| value.to_str().ok());
+    let host = host.unwrap_or_default();
+    if !admin.is_called(host) {
+        let known = admin.hosts.join(" or ");
+        let error = format!("Host `{host}` is not this listener; call it by {known}");
+        return Err(told(403, error));
+    }
+    let settings = admin.ingress.settings.load_full();
+    let Some(token) = &settings.admin_token else {
+        return Err(told(403, format!("{}; or set server.admin_token", admin.instead)));
+    };
+    if auth::has_bearer(request.headers(), token) {
+        return Ok(());
+    }
+    let slowed = match request.peer_addr() {
+        Some(peer) => admin.ingress.hold(peer.ip()).await,
+        None => false,
+    };
+    match slowed {
+        true => Err(told(429, "too many wrong tokens from this address; try again later")),
+        false => {
+            let error =
+                "the token is missing or wrong: send Authorization: Bearer with server.admin_token";
+            Err(told(401, format!("{error}; {}", admin.instead)))
+        }
     }
 }
 
@@ -147,6 +205,10 @@ async fn nothing() -> Answer {
         404,
         "nothing here; see /metrics, /healthz, /readyz, /api/v1/dead, /api/v1/quarantine",
     ))
+}
+
+async fn nothing_else() -> Answer {
+    Err(told(404, "nothing here but /metrics, /healthz and /readyz"))
 }
 
 async fn metrics(admin: Data<Admin>) -> impl Responder {
@@ -257,7 +319,7 @@ where
 type Guarded = (HttpRequest, Data<Admin>);
 
 async fn reload((request, admin): Guarded) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     match (admin.reload)().await {
         Ok(change) => Ok(HttpResponse::Ok().json(change)),
         Err(problems) => {
@@ -270,7 +332,7 @@ async fn reload((request, admin): Guarded) -> Answer {
 }
 
 async fn journal(request: HttpRequest, admin: Data<Admin>) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     let text = admin.recent.text();
     Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text))
 }
@@ -287,7 +349,7 @@ async fn explain(
     question: Query<Question>,
     payload: web::Payload,
 ) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     let Question { source, id } = question.into_inner();
     // Holds the body's share of the budget until it is explained.
     let mut read = None;
@@ -328,7 +390,7 @@ async fn read_body(
 
 /// Delete the cursor of a sink that is not configured any more.
 async fn sink_forget((request, admin): Guarded, name: web::Path<String>) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     let log = &admin.engine().log;
     if !log.stats().deliveries.iter().any(|(known, _)| *known == **name) {
         return Err(told(404, format!("there is no cursor of a sink `{name}`")));
@@ -348,18 +410,18 @@ async fn dead_list(
     admin: Data<Admin>,
     selection: Query<Selection>,
 ) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     list(&admin.engine().dead, &selection).await
 }
 
 async fn dead_show(request: HttpRequest, admin: Data<Admin>, number: web::Path<u64>) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     let letter = one(&admin.engine().dead, *number).await?;
     Ok(HttpResponse::Ok().json(Json(view(&letter, true))))
 }
 
 async fn dead_replay((request, admin): Guarded, number: web::Path<u64>) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     let letter = one(&admin.engine().dead, *number).await?;
     let sink = letter.note.sink.clone();
     match (admin.offer)(&sink, Extra::Replay { letter: letter.number, event: letter.event }) {
@@ -370,7 +432,7 @@ async fn dead_replay((request, admin): Guarded, number: web::Path<u64>) -> Answe
 }
 
 async fn dead_replay_all((request, admin): Guarded, selection: Query<Selection>) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     let dead = &admin.engine().dead;
     let letters = dead.list(selection.from, selection.label(), selection.limit()).await;
     let (mut replaying, mut left) = (0, 0);
@@ -385,7 +447,7 @@ async fn dead_replay_all((request, admin): Guarded, selection: Query<Selection>)
 }
 
 async fn dead_drop((request, admin): Guarded, number: web::Path<u64>) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     close(&admin.engine().dead, *number, "dropped", &admin).await
 }
 
@@ -394,7 +456,7 @@ async fn quarantine_list(
     admin: Data<Admin>,
     selection: Query<Selection>,
 ) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     list(&admin.ingress.quarantine, &selection).await
 }
 
@@ -403,13 +465,13 @@ async fn quarantine_show(
     admin: Data<Admin>,
     number: web::Path<u64>,
 ) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     let letter = one(&admin.ingress.quarantine, *number).await?;
     Ok(HttpResponse::Ok().json(Json(view(&letter, true))))
 }
 
 async fn quarantine_replay((request, admin): Guarded, number: web::Path<u64>) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     let letter = one(&admin.ingress.quarantine, *number).await?;
     if letter.note.truncated {
         return Err(told(409, "only its beginning was kept; it cannot be replayed"));
@@ -421,6 +483,6 @@ async fn quarantine_replay((request, admin): Guarded, number: web::Path<u64>) ->
 }
 
 async fn quarantine_drop((request, admin): Guarded, number: web::Path<u64>) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     close(&admin.ingress.quarantine, *number, "dropped", &admin).await
 }

@@ -53,7 +53,7 @@ struct View<'e> {
 }
 
 async fn list(request: HttpRequest, admin: Data<Admin>, asked: Query<Asked>) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     let log = &*admin.ingress.engine.log;
     let from = asked.from.unwrap_or_else(|| log.head().borrow().next);
     if let Some(wait) = asked.wait {
@@ -93,7 +93,7 @@ fn view(event: &Arc<Event>) -> View<'_> {
 }
 
 async fn body(request: HttpRequest, admin: Data<Admin>, id: web::Path<EventId>) -> Answer {
-    guard(&request, &admin)?;
+    guard(&request, &admin).await?;
     let found = admin.ingress.engine.log.find(*id).await.map_err(unreadable)?;
     let event = found.ok_or_else(|| told(404, format!("the log has no event {id}")))?;
     Ok(HttpResponse::Ok().content_type("application/octet-stream").body(event.body.clone()))

@@ -17,11 +17,13 @@ pub mod ingress;
 pub mod listen;
 mod sender;
 mod serve;
+pub mod socket;
 pub mod split;
 mod store;
 pub mod tls;
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -34,7 +36,7 @@ use actix_web::http::ConnectionType;
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpServer};
 
-use self::admin::Admin;
+use self::admin::{Access, Admin};
 use self::ingress::Ingress;
 use self::serve::Limits;
 use self::tls::Tls;
@@ -101,16 +103,43 @@ pub fn webhooks(
     })
 }
 
+/// Limits of everything but webhooks.
+const ADMIN: Limits = Limits {
+    workers: 1,
+    connections: 1_000,
+    keep_alive: KEEP_ALIVE,
+    head: HEAD_TIMEOUT,
+    stop_seconds: 1,
+};
+
 /// The servers of the admin listener.
 pub fn admin(listeners: Listeners, admin: Data<Admin>) -> std::io::Result<Vec<Server>> {
-    let limits = Limits {
-        workers: 1,
-        connections: CONNECTIONS,
-        keep_alive: KEEP_ALIVE,
-        head: HEAD_TIMEOUT,
-        stop_seconds: 1,
-    };
-    serve(listeners, limits, move || App::new().app_data(admin.clone()).configure(admin::routes))
+    serve(listeners, ADMIN, move || {
+        App::new().app_data(admin.clone()).app_data(Access::Network).configure(admin::routes)
+    })
+}
+
+/// The servers of the listener that everybody may ask for metrics and health.
+pub fn metrics(listeners: Listeners, admin: Data<Admin>) -> std::io::Result<Vec<Server>> {
+    serve(listeners, ADMIN, move || {
+        App::new().app_data(admin.clone()).configure(admin::open_routes)
+    })
+}
+
+/// The server of the admin's Unix socket.
+pub fn admin_socket(socket: UnixListener, admin: Data<Admin>) -> std::io::Result<Server> {
+    let server = HttpServer::new(move || {
+        App::new().app_data(admin.clone()).app_data(Access::Socket).configure(admin::routes)
+    });
+    let server = server
+        .workers(ADMIN.workers)
+        .keep_alive(ADMIN.keep_alive)
+        .client_request_timeout(ADMIN.head)
+        .max_connections(ADMIN.connections)
+        .shutdown_timeout(ADMIN.stop_seconds)
+        .disable_signals()
+        .listen_uds(socket)?;
+    Ok(server.run())
 }
 
 fn serve<F, I, S, B>(listeners: Listeners, limits: Limits, app: F) -> std::io::Result<Vec<Server>>

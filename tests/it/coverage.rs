@@ -1,6 +1,6 @@
 //! Coverage: `check`, start and reload tell which events go nowhere, and refuse it for critical ones.
 
-use super::gateway::{Gateway, told};
+use super::gateway::Gateway;
 
 const BASE: &str = r#"
 [sources.superna]
@@ -123,8 +123,7 @@ async fn a_reload_tells_the_gaps_and_refuses_to_lose_critical_events_or_the_last
     let route = |keys: &str| format!("{BASE}[routes.r]\n{keys}\nsinks = \"archive\"\n");
     let gateway = Gateway::start(&route("min_severity = \"high\"")).await;
     assert!(gateway.journal_text().contains("coverage: medium, low or info, any state: no sink"));
-    let reload =
-        async || told(reqwest::Client::new().post(format!("{}/-/reload", gateway.admin))).await;
+    let reload = async || gateway.steer("/-/reload").await;
     gateway.configure("10-test.toml", &route("min_severity = \"critical\""));
     let answer = reload().await.json();
     assert_eq!(answer["coverage"][0], "high, medium, low or info, any state: no sink", "{answer}");

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use siemgate::sinks::{Catalogue, Entry};
 
 use super::destination::{Destination, Way};
+use reqwest::Method;
+
 use super::gateway::{Gateway, Told, fixture, told, until};
 use super::sinks::{KEY, files};
 use super::sinks_conformance::success;
@@ -152,8 +154,8 @@ async fn a_file_is_explained_without_a_gateway() {
 }
 
 async fn ask(gateway: &Gateway, query: &str, body: impl Into<Bytes>) -> Told {
-    let url = format!("{}/api/v1/explain{query}", gateway.admin);
-    told(reqwest::Client::new().post(url).body(body.into())).await
+    let request = gateway.over_socket(Method::POST, &format!("/api/v1/explain{query}"));
+    told(request.body(body.into())).await
 }
 
 #[tokio::test]
@@ -177,7 +179,7 @@ async fn the_gateway_explains_by_the_rules_in_force_and_keeps_nothing() {
 
     let crit = "[routes.crit]\nclusters = \"*\"\n[routes.lock]\nstates = \"resolved\"\n";
     gateway.configure("20-more.toml", crit);
-    let reloaded = told(reqwest::Client::new().post(format!("{}/-/reload", gateway.admin))).await;
+    let reloaded = gateway.steer("/-/reload").await;
     assert_eq!(reloaded.status, 200, "{reloaded:?}");
     let answer = ask(&gateway, "?source=superna", body.to_string()).await.json();
     assert_eq!(answer["events"][0]["sinks"][0]["sink"], "rest", "{answer:#}");
@@ -193,8 +195,8 @@ async fn the_gateway_explains_by_the_rules_in_force_and_keeps_nothing() {
         assert_eq!(refused.status, status, "{refused:?}");
         assert!(refused.text.contains(says), "{says}: {refused:?}");
     }
-    let url = format!("{}/api/v1/explain", gateway.admin);
-    let page = reqwest::Client::new().post(url).header("Origin", "http://evil.example").body("{}");
+    let page = gateway.over_socket(Method::POST, "/api/v1/explain");
+    let page = page.header("Origin", "http://evil.example").body("{}");
     assert_eq!(told(page).await.status, 403);
     assert_eq!(gateway.metric("siemgate_log_head_position", &[]).await, Some(0.0));
     assert_eq!(gateway.lines("archive.ndjson"), Vec::<String>::new());

@@ -322,9 +322,15 @@ impl Gateway {
         told(self.client.get(format!("{}{path}", self.admin))).await
     }
 
-    /// POST to the admin listener.
+    /// A request over the admin socket, to be completed and given to `told`.
+    pub fn over_socket(&self, method: reqwest::Method, path: &str) -> RequestBuilder {
+        let client = Client::builder().timeout(PATIENCE).unix_socket(self.path("data/admin.sock"));
+        client.build().unwrap().request(method, format!("http://localhost{path}"))
+    }
+
+    /// POST over the admin socket.
     pub async fn steer(&self, path: &str) -> Told {
-        told(self.client.post(format!("{}{path}", self.admin))).await
+        told(self.over_socket(reqwest::Method::POST, path)).await
     }
 
     /// The text of `/metrics`.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 #![allow(clippy::disallowed_macros)]
 
+mod admin;
 mod alarms;
 mod certificates;
 mod cli;

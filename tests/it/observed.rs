@@ -145,11 +145,16 @@ async fn health_and_readiness_are_told_apart() {
 async fn a_web_page_cannot_use_the_admin_listener() {
     let peer = Peer::start().await;
     let gateway = eventful(&peer).await;
+    std::fs::write(gateway.path("token"), "open-sesame").unwrap();
+    gateway.configure("90-token.toml", "[server]\nadmin_token = { file = \"{{dir}}/token\" }\n");
+    assert_eq!(gateway.cli(&["reload"]).await.code, Some(0));
+    let token = "Authorization: Bearer open-sesame\r\n";
     let port = gateway.admin.rsplit(':').next().unwrap();
     let own = format!("127.0.0.1:{port}");
     let localhost = format!("localhost:{port}");
     let ask = async |method: &str, path: &str, headers: &str| {
-        let request = format!("{method} {path} HTTP/1.1\r\n{headers}Content-Length: 0\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\n{token}{headers}Content-Length: 0\r\n\r\n");
         Wire::open(&gateway.admin).await.exchange(request).await
     };
     for (path, method) in [

@@ -45,8 +45,7 @@ fn write(gateway: &Gateway, file: &str, text: &str) {
 
 /// A reload asked for over the API: the answer's status and body.
 async fn reload(gateway: &Gateway) -> (u16, serde_json::Value) {
-    let request = reqwest::Client::new().post(format!("{}/-/reload", gateway.admin));
-    let told = super::gateway::told(request).await;
+    let told = gateway.steer("/-/reload").await;
     (told.status, told.json())
 }
 
@@ -135,11 +134,10 @@ async fn a_removed_sink_keeps_its_cursor_until_it_is_forgotten() {
     assert_eq!(peer.bodies(), [event(1), event(2)], "nothing twice");
     write(&gateway, "50-a.toml", "");
     reload(&gateway).await;
-    let forget = format!("{}/api/v1/sinks/a/forget", gateway.admin);
-    let told = super::gateway::told(reqwest::Client::new().post(&forget)).await;
+    let forget = "/api/v1/sinks/a/forget";
+    let told = gateway.steer(forget).await;
     assert_eq!(told.status, 200, "{}", told.text);
-    let told = super::gateway::told(reqwest::Client::new().post(&forget)).await;
-    assert_eq!(told.status, 404);
+    assert_eq!(gateway.steer(forget).await.status, 404);
     gateway.finish().await;
 }
 

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::door::Access;
+use super::secret::Secrets;
 use super::units::{ByteSize, OneOrMany, Rate, Span};
 use crate::core::log::{Start, WhenFull};
 
@@ -45,7 +46,7 @@ pub enum ClientCert {
     Optional,
 }
 
-/// `[server.admin_tls]`: TLS of the admin listener.
+/// `[server.admin_tls]`: TLS of `admin` and `metrics`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminTls {
@@ -88,12 +89,25 @@ pub struct ServerSettings {
     /// Addresses that take webhooks: one, or a list.
     #[schemars(with = "OneOrMany<String>")]
     pub listen: OneOrMany<SocketAddr>,
-    /// Address of metrics, health and the admin API. Keep it on the loopback interface.
+    /// Address of metrics, health and the admin API. Metrics and health are for everybody who gets
+    /// there; the API needs `admin_token`.
     #[schemars(with = "String")]
     pub admin: SocketAddr,
+    /// The token with which the API answers at `admin` (`Authorization: Bearer …`); one, or a list of
+    /// two while it changes. Without it the API answers at `admin_socket` only.
+    #[serde(skip_serializing)]
+    pub admin_token: Option<Secrets>,
+    /// A Unix socket on which the API answers without a token: only the user that runs siemgate (and
+    /// root) may open it. The commands use it. `admin.sock` beside `log.dir` unless set; none when
+    /// `""`.
+    pub admin_socket: Option<PathBuf>,
+    /// An address that serves `/metrics`, `/healthz` and `/readyz` and nothing else, so that it may
+    /// face the network. None unless set.
+    #[schemars(with = "Option<String>")]
+    pub metrics: Option<SocketAddr>,
     /// Webhooks over TLS; none unless set.
     pub tls: Option<WebhookTls>,
-    /// TLS of the admin listener.
+    /// TLS of `admin` and `metrics`.
     pub admin_tls: Option<AdminTls>,
     /// Proxies in front of the webhook listeners: addresses or networks. What they write into
     /// `X-Forwarded-For` is believed: the last address in it that is no trusted proxy counts as the
@@ -123,6 +137,9 @@ impl Default for ServerSettings {
                 SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 5000)),
             ]),
             admin: SocketAddr::from(([127, 0, 0, 1], 9600)),
+            admin_token: None,
+            admin_socket: None,
+            metrics: None,
             tls: None,
             admin_tls: None,
             trusted_proxies: Vec::new(),

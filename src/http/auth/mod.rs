@@ -161,8 +161,7 @@ impl Way {
                 let given = headers.get(name).map(|value| value.as_bytes());
                 given.is_some_and(|given| any(secrets, given, |secret| secret.to_owned()))
             }
-            Self::Bearer(secrets) => authorization(headers, "bearer")
-                .is_some_and(|given| any(secrets, given, |secret| secret.to_owned())),
+            Self::Bearer(secrets) => has_bearer(headers, secrets),
             Self::Basic { user, passwords } => {
                 let given = authorization(headers, "basic");
                 given.and_then(|given| STANDARD.decode(given).ok()).is_some_and(|given| {
@@ -214,6 +213,12 @@ impl Way {
             Self::ClientCert(_) => None,
         }
     }
+}
+
+/// Whether `Authorization: Bearer` has one of the `tokens`.
+pub fn has_bearer(headers: &HeaderMap, tokens: &Secrets) -> bool {
+    authorization(headers, "bearer")
+        .is_some_and(|given| any(tokens, given, |secret| secret.to_owned()))
 }
 
 /// What follows the scheme in `Authorization`.

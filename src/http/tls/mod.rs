@@ -196,6 +196,11 @@ impl Tls {
         })
     }
 
+    /// The names of the certificate that is shown.
+    pub fn names(&self) -> Vec<String> {
+        self.material.load().certificate.names.clone()
+    }
+
     /// Show and demand something else from the next connection on.
     pub fn replace(&self, material: Arc<Material>) {
         self.metrics.certificate(self.name, material.certificate.until);
