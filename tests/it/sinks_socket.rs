@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::PrivateKeyDer;
-use siemgate::core::sink::{Cause, Reply};
+use siemgate::core::sink::{Cause, Outcome, Reply};
 use siemgate::sinks::Built;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -299,6 +299,44 @@ async fn a_receiver_that_does_not_want_us_is_no_delivery() {
     let fault = failed(send(&syslog(&url, ""), &["{}"]).await, Cause::Down);
     assert!(fault.note.contains("closed as soon as it was open"), "{fault:?}");
     server.abort();
+}
+
+/// Such as one that counts octets and is sent lines: what it gets it throws away.
+#[tokio::test]
+async fn a_receiver_that_hangs_up_on_every_message_is_told_and_nothing_is_lost() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4_096]).await;
+        }
+    });
+    let sink = syslog(&format!("tcp://127.0.0.1:{port}"), "framing = \"lf\"");
+    let mut delivered = Vec::new();
+    let fault = until("the receiver is suspected", async || {
+        let body = format!("{{\"n\":{}}}", delivered.len());
+        match send(&sink, &[&body]).await {
+            Outcome::Failed(fault) if fault.cause == Cause::Setup => Some(fault),
+            Outcome::Failed(_) => None,
+            _ => {
+                delivered.push(body);
+                None
+            }
+        }
+    })
+    .await;
+    assert!(fault.note.contains("check sinks.s.framing"), "{fault:?}");
+    assert!(!delivered.is_empty());
+    server.abort();
+    let _ = server.await;
+    // Mended there, it gets everything, also what had been called delivered.
+    let mended = Receiver::tcp_at(port).await;
+    until("everything has come", async || {
+        let texts: Vec<String> = mended.messages().iter().map(|it| text(it)).collect();
+        delivered.iter().all(|body| texts.iter().any(|text| text.ends_with(body))).then_some(())
+    })
+    .await;
+    assert_eq!(one(&sink, "{}").await.status, None);
 }
 
 /// Leads to `port`; what comes after a client's first flight takes a moment, as over a long way.

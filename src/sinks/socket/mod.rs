@@ -52,7 +52,9 @@ pub struct Connection {
     /// it in order, those of the last 10 s. The receiver may then have them twice, and after several
     /// such ends up to three times more. The journal and `siemgate send --wait` say how many were
     /// sent again. They are kept in memory: should the gateway itself end at that moment, they are
-    /// lost. `"0s"` never sends twice and may lose what a receiver had not read when it went.
+    /// lost. A receiver that closes several connections in a row within two seconds is taken for one
+    /// that refuses what it is sent (a wrong `framing`, for instance), and the sink is parked. `"0s"`
+    /// never sends twice, may lose what a receiver had not read when it went, and suspects nobody.
     #[serde(default = "a_minute")]
     resend: Span,
     #[serde(flatten)]
@@ -102,6 +104,7 @@ pub fn connected(
     let tls = tls(section, to.way, &connection.trust)?;
     roomy(section, &message)?;
     let route = Route {
+        section: section.key.clone(),
         to,
         tls,
         connect_timeout: connection.connect_timeout.0.max(Duration::from_millis(100)),

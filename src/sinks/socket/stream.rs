@@ -24,11 +24,20 @@ use crate::sinks::tls::Tls;
 
 /// How often a connection is looked at while something sent on it may still be eaten.
 const LOOK: Duration = Duration::from_millis(500);
+/// A connection that ends so soon after it was opened may have been ended because of what was written.
+const HASTY: Duration = Duration::from_secs(2);
+/// So many in a row are suspicious.
+const SUSPICIOUS: u8 = 2;
+/// How long a suspicious receiver is watched after a write.
+const WATCHED: u32 = 10;
+const WATCH: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts to send again what was eaten.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Where to, and how.
 pub struct Route {
+    /// The sink's dotted key, for advice.
+    pub section: String,
     /// The destination.
     pub to: Endpoint,
     /// How it is encrypted, if it is.
@@ -58,15 +67,34 @@ struct State {
     /// Since when something is being written. Remains when the writer is cancelled: then what was
     /// written before is in doubt from that moment.
     writing: Option<Instant>,
+    /// When the connection was opened.
+    opened: Option<Instant>,
+    /// Connections in a row that ended in haste after something was written.
+    hasty: u8,
     /// Sent again, and not told yet.
     resent: u32,
+}
+
+impl State {
+    /// The connection has ended.
+    fn ended(&mut self, now: Instant, ending: Ending) {
+        self.window.doubt(now, ending);
+        let hasty = self.opened.take().is_some_and(|opened| now.duration_since(opened) < HASTY);
+        self.hasty = if hasty { self.hasty.saturating_add(1) } else { 0 };
+    }
+
+    /// Whether the receiver may be ending connections because of what it is sent. Without a window
+    /// that is nobody's question.
+    fn is_suspicious(&self, route: &Route) -> bool {
+        self.hasty >= SUSPICIOUS && !route.resend.is_zero()
+    }
 }
 
 impl Stream {
     /// Nothing is opened.
     pub fn new(route: Route) -> Self {
         let window = Window::new(route.resend);
-        let state = State { wire: None, window, writing: None, resent: 0 };
+        let state = State { wire: None, window, writing: None, opened: None, hasty: 0, resent: 0 };
         Self { link: Arc::new(Link { route, state: Mutex::new(state) }), guard: Lock::default() }
     }
 
@@ -160,9 +188,9 @@ impl Link {
                     state.wire = Some(wire);
                     return Ok(());
                 }
-                Look::Closed => state.window.doubt(Instant::now(), Ending::Closed),
+                Look::Closed => state.ended(Instant::now(), Ending::Closed),
                 Look::Broken(error) => {
-                    state.window.doubt(Instant::now(), Ending::Broken);
+                    state.ended(Instant::now(), Ending::Broken);
                     let fault = self.fault(&error);
                     // TLS that was refused after the handshake would be so again, unseen.
                     if fault.cause == Cause::Setup {
@@ -175,6 +203,7 @@ impl Link {
         let since = state.writing.take().unwrap_or_else(Instant::now);
         state.window.doubt(since, Ending::Broken);
         state.wire = Some(self.dial().await?);
+        state.opened = Some(Instant::now());
         let due = state.window.due();
         if !due.is_empty() {
             self.write(state, &due.concat()).await?;
@@ -200,12 +229,30 @@ impl Link {
         let closed = || io::Error::from(io::ErrorKind::NotConnected);
         let Some(mut wire) = state.wire.take() else { return Err(self.fault(&closed())) };
         state.writing = Some(Instant::now());
-        let written = wire.write(bytes).await;
-        if let Err(error) = written {
+        if let Err(error) = wire.write(bytes).await {
+            state.ended(Instant::now(), Ending::Broken);
             return Err(self.fault(&error));
+        }
+        if state.is_suspicious(&self.route) {
+            for _ in 0..WATCHED {
+                sleep(WATCH).await;
+                if !matches!(wire.look().await, Look::Open) {
+                    state.ended(Instant::now(), Ending::Closed);
+                    return Err(self.refused());
+                }
+            }
+            state.hasty = 0;
         }
         (state.writing, state.wire) = (None, Some(wire));
         Ok(())
+    }
+
+    fn refused(&self) -> Fault {
+        let Route { section, to, .. } = &self.route;
+        let note = format!(
+            "{to}: the receiver closes every connection as soon as it has got a message, so it probably refuses them; check {section}.framing (octet or lf), and what its own log says"
+        );
+        Fault::new(Cause::Setup, note)
     }
 
     fn fault(&self, error: &io::Error) -> Fault {
