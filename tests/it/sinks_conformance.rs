@@ -299,7 +299,7 @@ fn verdicts() -> Vec<(Answer, Cause, Option<u64>)> {
 
 #[tokio::test]
 async fn every_answer_has_its_cause() {
-    for kind in kinds().into_iter().filter(|kind| is_http(kind)) {
+    for kind in kinds().into_iter().filter(is_http) {
         let stand = Stand::of(kind.clone()).await;
         for (answer, cause, wait) in verdicts() {
             stand.at.peer().always(answer.clone());
@@ -330,7 +330,7 @@ async fn every_answer_has_its_cause() {
 
 #[tokio::test]
 async fn redirects_are_never_followed() {
-    for kind in kinds().into_iter().filter(|kind| is_http(kind)) {
+    for kind in kinds().into_iter().filter(is_http) {
         let (stand, elsewhere) = (Stand::of(kind.clone()).await, Peer::start().await);
         for status in [301, 302, 303, 307, 308] {
             let to = format!("{}/hidden-place", elsewhere.url());
@@ -350,7 +350,7 @@ async fn redirects_are_never_followed() {
 async fn secrets_show_up_nowhere() {
     let quoted = Value::from(KEY).to_string();
     let quoted = &quoted[1..quoted.len() - 1];
-    for kind in kinds().into_iter().filter(|kind| is_http(kind)) {
+    for kind in kinds().into_iter().filter(is_http) {
         let stand = Stand::of(kind.clone()).await;
         for status in [200, 204, 302, 400, 401, 403, 413, 429, 500, 503] {
             stand.at.peer().answer(move |request| {
