@@ -2,10 +2,12 @@
 //!
 //! Guarantees: the watchdog hears from a gateway only after its log's commit thread has answered,
 //! on the runtime that the deliveries need too: a gateway that cannot store or not deliver falls
-//! silent, and is started again. Without a service manager (`NOTIFY_SOCKET`) nothing happens. It
-//! decides nothing.
+//! silent, and is started again. A manager that does not listen holds nothing up: what it is told
+//! goes out on a thread of its own. Without a service manager (`NOTIFY_SOCKET`) nothing happens.
+//! It decides nothing.
 
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -14,6 +16,19 @@ use crate::core::log::Log;
 
 /// What stopping takes beyond the drain: the doors' last requests, cursors, logs.
 const CLOSING: Duration = Duration::from_secs(20);
+
+/// Most messages that wait for the manager; what comes then is dropped, as it is old when it arrives.
+const WAITING: usize = 64;
+
+/// The way to the thread that speaks; sending to the manager blocks while its queue is full.
+static MANAGER: LazyLock<SyncSender<String>> = LazyLock::new(|| {
+    let (queue, messages) = sync_channel(WAITING);
+    let speaking = std::thread::Builder::new().name("systemd".into()).spawn(|| speak(messages));
+    if let Err(error) = speaking {
+        tracing::warn!(%error, "the service manager cannot be told anything");
+    }
+    queue
+});
 
 /// Webhooks are being accepted.
 pub(super) fn ready(status: &str) {
@@ -56,7 +71,17 @@ pub(super) async fn watchdog(log: Arc<dyn Log>) {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "the service manager cannot be told");
+    let lines: Vec<String> = state.iter().map(ToString::to_string).collect();
+    // Fails while the manager does not listen.
+    let _ = MANAGER.try_send(lines.join("\n"));
+}
+
+/// Pass on what is told, as long as the process lives.
+#[allow(clippy::needless_pass_by_value)] // it is this thread's
+fn speak(messages: Receiver<String>) {
+    while let Ok(message) = messages.recv() {
+        if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&message)]) {
+            tracing::warn!(%error, "the service manager cannot be told");
+        }
     }
 }

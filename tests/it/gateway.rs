@@ -234,7 +234,15 @@ impl Gateway {
     /// Start a process that is expected to end by itself, and what it told.
     pub async fn refused(&self) -> Printed {
         let mut command = self.run_command();
-        tokio::task::spawn_blocking(move || command.output().unwrap().into()).await.unwrap()
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+        let ended = tokio::time::timeout(PATIENCE, ended).await;
+        if ended.is_err() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        ended.expect("it runs, and was expected to end").unwrap().into()
     }
 
     fn pid(&self) -> Pid {

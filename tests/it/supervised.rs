@@ -2,7 +2,10 @@
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::gateway::{Gateway, until};
@@ -39,74 +42,121 @@ key = {{ env = "KEY" }}
     )
 }
 
-/// What a service manager hears, message by message.
+/// What makes the ear of a service manager fall asleep.
+const ENOUGH: &str = "enough";
+
+/// What a service manager hears, message by message. It listens on a thread of its own, as only a
+/// few messages fit into the socket.
 struct Heard {
-    socket: UnixDatagram,
-    messages: Vec<String>,
+    socket: Arc<UnixDatagram>,
+    path: PathBuf,
+    messages: Arc<Mutex<Vec<String>>>,
+    ear: Option<JoinHandle<()>>,
 }
 
 impl Heard {
     /// From a gateway that will be launched, with a watchdog that bites after `watchdog`.
     fn from(gateway: &mut Gateway, watchdog: Duration) -> Self {
         let path = gateway.path("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_nonblocking(true).unwrap();
+        let socket = Arc::new(UnixDatagram::bind(&path).unwrap());
         gateway.set_env("NOTIFY_SOCKET", path.to_str().unwrap());
         gateway.set_env("WATCHDOG_USEC", &watchdog.as_micros().to_string());
-        Self { socket, messages: Vec::new() }
+        let messages = Arc::new(Mutex::new(Vec::new()));
+        let (from, to) = (socket.clone(), messages.clone());
+        let ear = std::thread::spawn(move || {
+            let mut buffer = [0; 4_096];
+            loop {
+                let Ok(bytes @ 1..) = from.recv(&mut buffer) else { return };
+                let message = String::from_utf8(buffer[..bytes].to_vec()).unwrap();
+                if message == ENOUGH {
+                    return;
+                }
+                to.lock().unwrap().push(message);
+            }
+        });
+        Self { socket, path, messages, ear: Some(ear) }
     }
 
-    fn all(&mut self) -> &[String] {
-        let mut buffer = [0; 4_096];
-        while let Ok(bytes) = self.socket.recv(&mut buffer) {
-            self.messages.push(String::from_utf8(buffer[..bytes].to_vec()).unwrap());
+    fn all(&self) -> Vec<String> {
+        self.messages.lock().unwrap().clone()
+    }
+
+    /// Listen no more, with the socket full.
+    fn fall_asleep(&mut self) {
+        if let Some(ear) = self.ear.take() {
+            let mouth = UnixDatagram::unbound().unwrap();
+            mouth.send_to(ENOUGH.as_bytes(), &self.path).unwrap();
+            ear.join().unwrap();
+            mouth.set_nonblocking(true).unwrap();
+            while mouth.send_to(b"X_OTHER=1", &self.path).is_ok() {}
         }
-        &self.messages
     }
 
-    fn count(&mut self, word: &str) -> usize {
+    fn count(&self, word: &str) -> usize {
         self.all().iter().filter(|message| message.lines().any(|line| line == word)).count()
     }
 
-    async fn until(&mut self, word: &str, count: usize) {
+    async fn until(&self, word: &str, count: usize) {
         let what = format!("{word} is heard {count} times");
         until(&what, async || (self.count(word) >= count).then_some(())).await;
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        // Closing both ends wakes the ear, whatever the test left behind.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
 }
 
 #[tokio::test]
 async fn the_service_manager_hears_of_the_start_reloads_life_and_the_end() {
     let mut gateway = Gateway::prepared(ARCHIVE);
-    let mut heard = Heard::from(&mut gateway, Duration::from_millis(150));
+    let heard = Heard::from(&mut gateway, Duration::from_millis(150));
     gateway.launch().await;
     heard.until("READY=1", 1).await;
     let port = gateway.webhook.rsplit(':').next().unwrap();
     let status = format!("STATUS=listening on [127.0.0.1:{port}]");
-    assert!(heard.messages[0].lines().any(|line| line == status), "{:?}", heard.messages);
+    let all = heard.all();
+    assert!(all[0].lines().any(|line| line == status), "{all:?}");
     heard.until("WATCHDOG=1", 3).await;
 
     assert_eq!(gateway.cli(&["reload"]).await.code, Some(0));
     gateway.configure("20-bad.toml", "[sinks.archive]\npaht = \"x\"\n");
     // The folder is watched.
     heard.until("READY=1", 3).await;
+    let all = heard.all();
     let reloads: Vec<&String> =
-        heard.messages.iter().filter(|message| message.contains("RELOADING=1")).collect();
-    assert!(reloads.len() >= 2, "{:?}", heard.messages);
+        all.iter().filter(|message| message.contains("RELOADING=1")).collect();
+    assert!(reloads.len() >= 2, "{all:?}");
     // Managers from 253 on end a service that does not say when the reload began.
     let began = |message: &&String| {
         let time = message.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
         time.is_some_and(|time| time.parse::<u64>().is_ok_and(|time| time > 0))
     };
     assert!(reloads.iter().all(began), "{reloads:?}");
-    let last = heard.messages.iter().rfind(|message| message.contains("READY=1")).unwrap();
+    let last = all.iter().rfind(|message| message.contains("READY=1")).unwrap();
     assert!(last.contains("the last good one is in force"), "{last}");
 
     std::fs::remove_file(gateway.path("config.d/20-bad.toml")).unwrap();
     gateway.stop().await;
-    assert_eq!(heard.count("STOPPING=1"), 1);
-    let end = heard.messages.iter().position(|message| message.contains("STOPPING=1")).unwrap();
-    assert!(heard.messages[end].contains("\nEXTEND_TIMEOUT_USEC=30000000\n"), "10 s, and 20 more");
-    assert!(!heard.messages[end..].iter().any(|message| message.contains("READY=1")));
+    heard.until("STOPPING=1", 1).await;
+    let all = heard.all();
+    let end = all.iter().position(|message| message.contains("STOPPING=1")).unwrap();
+    assert!(all[end].contains("\nEXTEND_TIMEOUT_USEC=30000000\n"), "10 s, and 20 more");
+    assert!(!all[end..].iter().any(|message| message.contains("READY=1")));
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_manager_that_does_not_listen_holds_nothing_up() {
+    let mut gateway = Gateway::prepared(ARCHIVE);
+    let mut heard = Heard::from(&mut gateway, Duration::from_millis(150));
+    gateway.launch().await;
+    heard.until("WATCHDOG=1", 1).await;
+    heard.fall_asleep();
+    assert_eq!(gateway.cli(&["reload"]).await.code, Some(0));
+    gateway.post("/webhook?wait=30s", r#"{"severity":"CRITICAL"}"#).await.ids();
     gateway.finish().await;
 }
 
@@ -116,18 +166,19 @@ async fn a_gateway_whose_disk_fails_is_not_called_alive_and_ends_with_74() {
     peer.always(Answer::hang());
     let mut gateway = Gateway::prepared(&taegis(&peer));
     gateway.set_env("KEY", "k");
-    let mut heard = Heard::from(&mut gateway, Duration::from_millis(150));
+    let heard = Heard::from(&mut gateway, Duration::from_millis(150));
     gateway.limit_files(1_024);
     gateway.launch().await;
     heard.until("WATCHDOG=1", 1).await;
     let told = gateway.post("/webhook", r#"{"severity":"CRITICAL"}"#).await;
     assert_eq!(told.status, 503, "{told:?}");
     assert_eq!(gateway.ended().await.code(), Some(74), "{}", gateway.journal_text());
-    assert_eq!(heard.count("STOPPING=1"), 1, "{:?}", heard.messages);
+    heard.until("STOPPING=1", 1).await;
+    let all = heard.all();
     // It drained for two seconds, in which a mere timer would have spoken forty times.
-    let end = heard.messages.iter().position(|message| message.contains("STOPPING=1")).unwrap();
-    let after = heard.messages[end..].iter().filter(|message| message.contains("WATCHDOG=1"));
-    assert_eq!(after.count(), 0, "{:?}", heard.messages);
+    let end = all.iter().position(|message| message.contains("STOPPING=1")).unwrap();
+    let after = all[end..].iter().filter(|message| message.contains("WATCHDOG=1"));
+    assert_eq!(after.count(), 0, "{all:?}");
     gateway.finish().await;
 }
 
