@@ -23,9 +23,9 @@ pub struct Inherited {
 /// A socket was passed on that no address of the configuration names.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the socket unit has {}, and `server.listen` does not name {}: nobody would answer there. \
-     Write the same addresses in both: `ListenStream=` of siemgate.socket (`systemctl edit siemgate.socket`) \
-     and `server.listen`; then `systemctl daemon-reload` and \
+    "the socket unit has {}, and neither `server.listen` nor `server.tls.listen` names {}: nobody \
+     would answer there. Write the same addresses in both: `ListenStream=` of siemgate.socket \
+     (`systemctl edit siemgate.socket`) and the configuration; then `systemctl daemon-reload` and \
      `systemctl restart siemgate.socket siemgate.service`",
     list(.0), if .0.len() == 1 { "it" } else { "them" }
 )]
@@ -141,7 +141,7 @@ mod tests {
         let left = inherited.sockets[0].0;
         let error = inherited.all_claimed().unwrap_err().to_string();
         assert!(
-            error.contains(&format!("has {left}, and")) && error.contains("name it:"),
+            error.contains(&format!("has {left}, and")) && error.contains("names it:"),
             "{error}"
         );
         listen("server.listen", &[left], &mut inherited).unwrap();

@@ -271,7 +271,7 @@ async fn a_held_socket_that_nobody_would_answer_is_told() {
     gateway.hold(listener);
     let told = gateway.refused().await;
     assert_eq!(told.code, Some(78), "{told:?}");
-    let expected = format!("the socket unit has {address}, and `server.listen` does not name it");
+    let expected = format!("the socket unit has {address}, and neither `server.listen` nor");
     assert!(told.err.contains(&expected) && told.err.contains("systemctl edit"), "{told:?}");
     gateway.finish().await;
 }
