@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
+use serde_json::Value;
+
 use super::dashboards::{BOARDS, RULES, alerts, board, expressions, panels, read};
 use super::gateway::{Gateway, until};
 use super::ingress_tls::self_signed_for;
@@ -247,7 +249,8 @@ impl Stage {
         self.gateway.until_metric("siemgate_config_last_reload_successful", &[], 1.0).await;
         self.gateway.until_state("out", "up").await;
         for letters in ["dead", "quarantine"] {
-            let listed = self.gateway.get(&format!("/api/v1/{letters}")).await.json();
+            let listed = self.gateway.cli(&[letters, "list", "--json"]).await;
+            let listed: Value = serde_json::from_str(&listed.out).unwrap();
             for letter in listed["letters"].as_array().unwrap() {
                 let number = letter["number"].to_string();
                 let dropped = self.gateway.cli(&[letters, "drop", &number]).await;
