@@ -213,8 +213,7 @@ impl Explainer {
         let shaped = self.table.shape(event, &sent.route)?;
         sent.changes = changes(&event.body, &shaped.body);
         let bytes = known.sink.encode(&shaped, known.limits.event_bytes)?;
-        let incident = event.finding().incident.clone();
-        let piece = Piece { id: event.id, incident, bytes: bytes.clone() };
+        let piece = Piece::of(event, bytes.clone());
         sent.written = Some(Written::new(&bytes));
         if let Some(preview) = known.sink.preview(&[piece]) {
             sent.written = Some(Written::new(&preview.body));

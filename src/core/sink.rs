@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::Timestamp;
-use super::event::EventId;
+use super::event::{Event, EventId};
 use super::route::Shaped;
 
 /// One destination, as configured in `[sinks.NAME]`.
@@ -63,8 +64,42 @@ pub struct Piece {
     pub id: EventId,
     /// The incident it belongs to.
     pub incident: Option<String>,
+    /// It ends the incident: a destination that closes what it opened may need another request.
+    pub ended: bool,
     /// What `encode` returned.
     pub bytes: Bytes,
+}
+
+impl Piece {
+    /// `event` as `encode` has written it.
+    pub fn of(event: &Event, bytes: Bytes) -> Self {
+        let finding = event.finding();
+        let (incident, ended) = (finding.incident.clone(), finding.ended);
+        Self { id: event.id, incident, ended, bytes }
+    }
+
+    /// See [`incident_key`].
+    pub fn key(&self) -> String {
+        incident_key(self.incident.as_deref(), self.id)
+    }
+}
+
+/// Longest incident that is its own key.
+const KEY: usize = 64;
+
+/// What ties updates to what opened the incident, as destinations are told: the incident where it
+/// is a short plain word, else a digest of it. So it fits everywhere, means nothing in a query or an
+/// address, and does not show a user's name that the incident may be made of. Without an incident
+/// the event stands for itself.
+pub fn incident_key(incident: Option<&str>, id: EventId) -> String {
+    let Some(incident) = incident else { return id.to_string() };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let leads = incident.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if leads && incident.len() <= KEY && incident.chars().all(plain) {
+        return incident.to_owned();
+    }
+    let digest = Sha256::digest(incident);
+    digest[..16].iter().fold("incident-".to_owned(), |key, byte| format!("{key}{byte:02x}"))
 }
 
 /// What became of one `send`.

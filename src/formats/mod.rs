@@ -10,6 +10,7 @@ mod cef;
 mod csv;
 mod facts;
 mod fields;
+pub mod headline;
 mod leef;
 pub mod lines;
 pub mod rfc3164;

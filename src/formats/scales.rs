@@ -45,9 +45,10 @@ pub static SCALES: [Scale; 17] = [
     numbers("ocsf", [0, 1, 2, 3, 4, 5]),
     numbers("ecs_risk", [73, 10, 21, 47, 73, 99]),
     numbers("sentinelone", [4, 2, 2, 3, 4, 5]),
-    numbers("servicenow", [2, 5, 4, 3, 2, 1]),
+    // Numbers, which ServiceNow reads and writes as texts.
+    words("servicenow", ["2", "5", "4", "3", "2", "1"]),
     // Impact and urgency: 1 high, 2 medium, 3 low.
-    numbers("servicenow_urgency", [1, 3, 3, 2, 1, 1]),
+    words("servicenow_urgency", ["1", "3", "3", "2", "1", "1"]),
     numbers("xsoar", [3, 1, 1, 2, 3, 4]),
     words("udm", ["UNKNOWN_SEVERITY", "INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL"]),
     words("asff", ["HIGH", "INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL"]),

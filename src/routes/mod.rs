@@ -264,7 +264,7 @@ impl Shape for Table {
     }
 }
 
-/// What a transformed body says. It may say less than the event, but a drill stays one, and the
+/// What a transformed body says. It may say less than the event, but a drill stays one, an end too, and the
 /// severity changes only where the transform wrote another: without the state that made an event
 /// harmless it would look like an alarm.
 fn reread(received: &Finding, shaped: Finding) -> Finding {
@@ -273,6 +273,7 @@ fn reread(received: &Finding, shaped: Finding) -> Finding {
     Finding {
         severity: if changed { shaped.severity } else { received.severity },
         simulated: shaped.simulated || received.simulated,
+        ended: shaped.ended || received.ended,
         ..shaped
     }
 }

@@ -9,13 +9,16 @@ mod catalogue;
 mod file;
 mod http;
 pub mod preset;
+mod show;
 mod socket;
 mod stdout;
 mod syslog;
 mod taegis;
 mod tcp;
+mod ticket;
 mod tls;
 mod udp;
+mod words;
 
 use std::io;
 use std::sync::Arc;
@@ -100,6 +103,9 @@ pub enum Proof {
 /// All kinds, in the order of `siemgate sinks`.
 pub const KINDS: &[&Kind] = &[
     &taegis::KIND,
+    &ticket::servicenow::INCIDENT,
+    &ticket::servicenow::SIR,
+    &ticket::jira::KIND,
     &preset::KIND,
     &syslog::KIND,
     &tcp::KIND,

@@ -104,6 +104,7 @@ mod tests {
         let piece = |line: &&'static str| Piece {
             id: EventId::fresh(),
             incident: None,
+            ended: false,
             bytes: Bytes::from_static(line.as_bytes()),
         };
         lines.iter().map(piece).collect()

@@ -82,6 +82,9 @@ async fn explains_bytes_are_those_of_the_wire_for_every_kind() {
             assert_eq!((&sink["sink"], &sink["kind"]), (&name.into(), &kind.name().into()));
             let explained = explained(sink);
             let arrived = arrived(&kind, &gateway, &at, explained.len()).await;
+            // A key that stands in the body is the one thing that is not told.
+            let masked = sink["request"]["body_masked"] == true;
+            let arrived = if masked { without_key(&arrived) } else { arrived };
             assert_eq!(explained, arrived, "{}: {sink}", kind.name());
             assert!(!told.out.contains(KEY), "{}: {}", kind.name(), told.out);
             if matches!(at.way, Way::Socket(_)) {
@@ -101,6 +104,12 @@ async fn explains_bytes_are_those_of_the_wire_for_every_kind() {
             gateway.finish().await;
         }
     }
+}
+
+fn without_key(body: &[u8]) -> Bytes {
+    let quoted = Value::from(KEY).to_string();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    text.replace(&quoted[1..quoted.len() - 1], "***").into()
 }
 
 const ROUTES: &str = r#"

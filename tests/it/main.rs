@@ -41,6 +41,7 @@ mod observed;
 mod outages;
 mod packaging;
 mod peer;
+mod people;
 mod pins;
 mod poison;
 mod presets;

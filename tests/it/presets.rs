@@ -38,7 +38,7 @@ fn written(kind: &Entry, built: &Built) -> String {
     let encoded = |(number, name): (usize, &&str)| {
         let event = event(number as u8, name);
         let bytes = built.sink.encode(&event, built.limits.event_bytes).unwrap();
-        Piece { id: event.event.id, incident: None, bytes }
+        Piece::of(&event.event, bytes)
     };
     let pieces: Vec<Piece> = EVENTS.iter().enumerate().map(encoded).collect();
     let mut text = format!("# {}\n", kind.name());

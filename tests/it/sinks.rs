@@ -8,6 +8,7 @@ use serde_json::Value;
 use siemgate::core::Timestamp;
 use siemgate::core::config::{Layers, Problems, Section};
 use siemgate::core::event::{Draft, Event, EventId, Position};
+use siemgate::core::finding::Finding;
 use siemgate::core::route::Shaped;
 use siemgate::core::sink::{Cause, Fault, Outcome, Piece, Reply, Sink};
 use siemgate::sinks::{Built, Catalogue, Entry};
@@ -55,6 +56,8 @@ pub fn told(problems: Problems) -> String {
 /// An event with `body`, unshaped.
 pub fn event(body: impl Into<Bytes>) -> Shaped {
     let draft = Draft::new(EventId::fresh(), now(), "test".into(), body.into());
+    // With an incident of its own, so that the id stands for the event alone.
+    draft.decoded_by(|| Finding { incident: Some("incident-1".into()), ..Finding::default() });
     Shaped::unshaped(Arc::new(Event { position: Position(0), draft }))
 }
 
@@ -62,7 +65,7 @@ pub fn event(body: impl Into<Bytes>) -> Shaped {
 pub fn encode(built: &Built, body: impl Into<Bytes>) -> Result<Piece, Fault> {
     let event = event(body);
     let bytes = built.sink.encode(&event, built.limits.event_bytes)?;
-    Ok(Piece { id: event.event.id, incident: None, bytes })
+    Ok(Piece::of(&event.event, bytes))
 }
 
 /// Encode and send events as one batch.

@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use siemgate::core::event::EventId;
-use siemgate::core::sink::{Cause, Fault, Outcome, Piece};
+use siemgate::core::sink::{Cause, Class, Fault, Outcome, Piece};
 use siemgate::sinks::{Built, Catalogue, Entry};
 use tempfile::TempDir;
 
@@ -190,6 +190,21 @@ fn marker(body: &str) -> String {
     body.split('"').nth(3).unwrap().to_owned()
 }
 
+/// What tells an event in what arrives, whole and by a word: people do not get the body, but its id.
+fn marks(kind: &Entry, piece: &Piece, body: &str) -> (String, String) {
+    match kind.class() {
+        Class::People | Class::Incident => (piece.id.to_string(), piece.id.to_string()),
+        Class::Siem | Class::Archive => (body.to_owned(), marker(body)),
+    }
+}
+
+/// Whether the destination wants forms instead of JSON.
+fn is_form(stand: &Stand, pieces: &[Piece]) -> bool {
+    let preview = stand.built.sink.preview(&pieces[..pieces.len().min(1)]);
+    let headers = preview.map(|preview| preview.headers).unwrap_or_default();
+    headers.iter().any(|(name, value)| name == "content-type" && value.contains("form"))
+}
+
 #[test]
 fn every_event_arrives_once_whole_and_valid() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -215,8 +230,8 @@ async fn all_arrive(stand: &Stand, bodies: &[String]) {
     for body in bodies {
         match encode(&stand.built, body.clone()) {
             Ok(piece) => {
+                expected.push(marks(&stand.kind, &piece, body).1);
                 pieces.push(piece);
-                expected.push(marker(body));
             }
             Err(fault) => {
                 assert_eq!(fault.cause, Cause::TooLarge, "{name}");
@@ -230,7 +245,7 @@ async fn all_arrive(stand: &Stand, bodies: &[String]) {
     for marker in expected {
         assert_eq!(text.matches(&marker).count(), 1, "{name}: {marker}");
     }
-    for bytes in &arrived {
+    for bytes in arrived.iter().filter(|_| !is_form(stand, &pieces)) {
         let values =
             serde_json::Deserializer::from_slice(stand.at.json(bytes)).into_iter::<IgnoredAny>();
         assert!(values.into_iter().all(|value| value.is_ok()), "{name} sends invalid JSON");
@@ -384,15 +399,15 @@ async fn parallel_and_cancelled_sends_neither_lose_nor_mix() {
         }
         let count = stand.built.limits.batch_events.min(20);
         let pad = (stand.built.limits.event_bytes / 2).min(5_000);
-        let batch = |_| -> Vec<String> {
-            (0..count)
-                .map(|_| json!({ "marker": EventId::fresh(), "pad": "x".repeat(pad) }).to_string())
-                .collect()
+        let batch = |_| -> (Vec<Piece>, Vec<String>) {
+            let body =
+                |_| json!({ "marker": EventId::fresh(), "pad": "x".repeat(pad) }).to_string();
+            let one = |body: String| (encode(&stand.built, body.clone()).unwrap(), body);
+            (0..count).map(body).map(one).unzip()
         };
         let batches: Vec<_> = (0..8).map(batch).collect();
-        let start = |bodies: &Vec<String>| {
-            let pieces = bodies.iter().map(|body| encode(&stand.built, body.clone()).unwrap());
-            sending(stand.built.sink.clone(), pieces.collect())
+        let start = |(pieces, _): &(Vec<Piece>, Vec<String>)| {
+            sending(stand.built.sink.clone(), pieces.clone())
         };
         let mut sends: Vec<_> = batches.iter().map(start).collect();
         tokio::time::sleep(Duration::from_millis(if is_http(&kind) { 50 } else { 0 })).await;
@@ -404,11 +419,16 @@ async fn parallel_and_cancelled_sends_neither_lose_nor_mix() {
         // And one more, which must not be touched by what the cancelled one left.
         let after = batch(0);
         delivered(start(&after).await.unwrap());
-        let wanted: Vec<String> =
-            [&batches[..3], &batches[4..], std::slice::from_ref(&after)].concat().concat();
+        let told = |(pieces, bodies): &(Vec<Piece>, Vec<String>)| -> Vec<(String, String)> {
+            let pairs = pieces.iter().zip(bodies);
+            pairs.map(|(piece, body)| marks(&kind, piece, body)).collect()
+        };
+        let batches: Vec<_> = batches.iter().chain([&after]).map(told).collect();
+        let wanted = [&batches[..3], &batches[4..]].concat().concat();
+        let wanted: Vec<String> = wanted.into_iter().map(|(whole, _)| whole).collect();
         let text = text(&stand.arrived(&wanted).await);
-        for (index, batch) in batches.iter().chain([&after]).enumerate() {
-            for body in batch {
+        for (index, batch) in batches.iter().enumerate() {
+            for (body, mark) in batch {
                 let times = text.matches(body).count();
                 let good = match index {
                     3 => times <= 1 || is_stream(&kind),
@@ -416,7 +436,7 @@ async fn parallel_and_cancelled_sends_neither_lose_nor_mix() {
                     _ => times == 1 || (times > 1 && is_stream(&kind)),
                 };
                 assert!(good, "{}: batch {index}: {times}", kind.name());
-                assert_eq!(text.matches(&marker(body)).count(), times, "{}: torn", kind.name());
+                assert_eq!(text.matches(mark).count(), times, "{}: torn", kind.name());
             }
         }
     }

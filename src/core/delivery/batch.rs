@@ -264,7 +264,7 @@ mod tests {
             seq,
             shaped: Shaped::unshaped(event.clone()),
             route: "r".into(),
-            piece: Piece { id: event.id, incident: incident.map(|i| i.to_string()), bytes: body },
+            piece: Piece { incident: incident.map(|i| i.to_string()), ..Piece::of(&event, body) },
             event,
             origin: Origin::Log,
             read_at: Instant::now(),

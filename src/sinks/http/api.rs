@@ -20,6 +20,7 @@ use crate::core::sink::{Cause, Fault, Outcome, Piece, Preview, Probe, Reply, Sin
 use crate::sinks::auth::Auth;
 
 /// One request.
+#[derive(Clone)]
 pub struct Request {
     /// The method.
     pub method: Method,
@@ -38,6 +39,19 @@ pub trait HttpApi: Send + Sync + 'static {
 
     /// Several encoded events as one request.
     fn request(&self, pieces: &[Piece]) -> Request;
+
+    /// What must be known before anything is written: a request that changes nothing. Events of one
+    /// incident are never in flight together, so nobody writes in between.
+    fn lookup(&self, pieces: &[Piece]) -> Option<Request> {
+        let _ = pieces;
+        None
+    }
+
+    /// What follows from the answer to [`HttpApi::lookup`], which has a success status.
+    fn after(&self, pieces: &[Piece], answer: &Answer) -> Next {
+        let _ = answer;
+        Next::Send(self.request(pieces))
+    }
 
     /// A reply with a success status to a request of `sent` events: what it really says.
     fn accepted(&self, answer: &Answer, reply: Reply, sent: usize) -> Outcome {
@@ -64,6 +78,14 @@ pub trait HttpApi: Send + Sync + 'static {
         let _ = (answer, verdict);
         Ok(Probe::ReachableOnly)
     }
+}
+
+/// What follows from a lookup.
+pub enum Next {
+    /// This request.
+    Send(Request),
+    /// Nothing more.
+    Done(Outcome),
 }
 
 /// A sink made of a client and an [`HttpApi`].
@@ -94,7 +116,14 @@ impl<A: HttpApi> Sink for ApiSink<A> {
 
     async fn send(&self, pieces: &[Piece], now: Timestamp) -> Outcome {
         let id = delivery_id(pieces);
-        let answer = match self.ask(|| self.api.request(pieces), &id, now).await {
+        let request = match self.api.lookup(pieces) {
+            None => self.api.request(pieces),
+            Some(lookup) => match self.looked_up(lookup, pieces, &id, now).await {
+                Next::Send(request) => request,
+                Next::Done(outcome) => return outcome,
+            },
+        };
+        let answer = match self.ask(|| request.clone(), &id, now).await {
             Ok(answer) => answer,
             Err(fault) => return Outcome::Failed(fault),
         };
@@ -125,6 +154,17 @@ impl<A: HttpApi> Sink for ApiSink<A> {
 }
 
 impl<A: HttpApi> ApiSink<A> {
+    async fn looked_up(&self, lookup: Request, pieces: &[Piece], id: &str, now: Timestamp) -> Next {
+        let answer = match self.ask(|| lookup.clone(), id, now).await {
+            Ok(answer) => answer,
+            Err(fault) => return Next::Done(Outcome::Failed(fault)),
+        };
+        match verdict(&answer, &self.http.advice, now) {
+            Ok(_) => self.api.after(pieces, &answer),
+            Err(fault) => Next::Done(self.api.refused(&answer, fault, pieces.len())),
+        }
+    }
+
     /// One exchange; a second one only where credentials that were fetched have run out early.
     async fn ask(
         &self,

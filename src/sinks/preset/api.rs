@@ -15,9 +15,11 @@ use serde_json::Value;
 
 use super::super::auth::Auth;
 use super::super::http::{Answer, HttpApi, Request};
+use super::super::show::Shown;
+use super::ended::Ended;
 use super::fields::Values;
 use super::file::File;
-use super::frame::{Form, Frame};
+use super::frame::{self, Form, Frame};
 use super::markup::Markup;
 use super::reply::Rules;
 use super::room;
@@ -52,24 +54,34 @@ pub(super) struct Compiled {
     reply: Rules,
     probe: Option<Request>,
     probe_proves: bool,
+    ended: Option<Ended>,
+    shown: Shown,
 }
 
 /// What fields are worth: their values, or stand-ins while a preset is checked.
-type Lookup<'l> = &'l dyn Fn(&str) -> Result<Option<Value>, ()>;
+pub(super) type Lookup<'l> = &'l dyn Fn(&str) -> Result<Option<Value>, ()>;
 
 impl Compiled {
-    pub fn new(file: &File, values: &Values, auth: Auth, gzip: bool) -> Result<Self, String> {
+    pub fn new(
+        file: &File,
+        values: &Values,
+        auth: Auth,
+        gzip: bool,
+        shown: Shown,
+    ) -> Result<Self, String> {
         let known = |name: &str| match file.fields.contains_key(name) {
             true => Ok(values.constant(name)),
             false => Err(()),
         };
-        Self::compile(file, &known, &|name| values.address(name).is_some(), auth, gzip)
+        let is_address = |name: &str| values.address(name).is_some();
+        let compiled = Self::compile(file, &known, &is_address, auth, gzip)?;
+        Ok(Self { shown, ..compiled })
     }
 
     /// Whether the file can be compiled with all fields set, or with only those that must be.
     pub fn check(file: &File, all: bool) -> Result<(), String> {
         let known = |name: &str| match file.fields.get(name) {
-            Some(field) if all || field.is_required() => {
+            Some(field) if all || field.is_always_set() => {
                 Ok(Some(Value::from("https://field.example")))
             }
             Some(_) => Ok(None),
@@ -101,6 +113,10 @@ impl Compiled {
         let url = url(&file.request.url, fields, is_address)?;
         let headers = headers(file, fields)?;
         let probe = probe(file, fields, is_address, &headers)?;
+        let ended = file.ended.as_ref().map(|ended| {
+            let event = node(&ended.event, "ended.event")?;
+            Ended::new(file, ended, event, fields, is_address)
+        });
         Ok(Self {
             method,
             url,
@@ -117,6 +133,8 @@ impl Compiled {
             reply: file.reply.clone(),
             probe,
             probe_proves: file.probe.as_ref().is_some_and(|probe| probe.proves),
+            ended: ended.transpose()?,
+            shown: Shown::default(),
         })
     }
 
@@ -130,9 +148,17 @@ impl Compiled {
             action.write(&mut out, view);
             out.push(b'\n');
         }
-        match self.form.is_text() {
-            true => out.extend_from_slice(view.body()),
-            false => drop(self.event.write(&mut out, view)),
+        let event = match &self.ended {
+            Some(ended) if view.shaped.event.finding().ended => &ended.event,
+            _ => &self.event,
+        };
+        match self.form {
+            Form::Lines => out.extend_from_slice(view.body()),
+            Form::Form => {
+                event.write(&mut out, view);
+                out = frame::form(&out);
+            }
+            _ => drop(event.write(&mut out, view)),
         }
         if self.form.ends_lines() {
             out.push(b'\n');
@@ -157,10 +183,14 @@ impl Compiled {
 
 impl HttpApi for Compiled {
     fn encode(&self, event: &Shaped, room: usize) -> Result<Bytes, Fault> {
-        if self.verbatim && event.format.is_none() && event.body.len() <= room {
+        if self.verbatim
+            && self.ended.is_none()
+            && event.format.is_none()
+            && event.body.len() <= room
+        {
             return Ok(event.body.clone());
         }
-        let view = || View::new(event, self.markup);
+        let view = || View::new(event, self.markup, &self.shown);
         let fitted = match (event.format, self.whole) {
             (Some(format), _) => room::formatted(view, room, format, |view| self.piece(view)),
             (None, true) => Some(self.piece(&view())).filter(|piece| piece.len() <= room),
@@ -176,9 +206,14 @@ impl HttpApi for Compiled {
     }
 
     fn request(&self, pieces: &[Piece]) -> Request {
+        let ended = self.ended.as_ref().zip(pieces.first()).filter(|(_, piece)| piece.ended);
+        let (method, url) = match ended {
+            Some((ended, piece)) => (&ended.method, ended.url(piece)),
+            None => (&self.method, self.url.clone()),
+        };
         let mut request = Request {
-            method: self.method.clone(),
-            url: self.url.clone(),
+            method: method.clone(),
+            url,
             headers: self.headers.clone(),
             body: self.frame.body(pieces),
         };
@@ -264,18 +299,20 @@ fn url(
     fields: Lookup<'_>,
     is_address: &dyn Fn(&str) -> bool,
 ) -> Result<Url, String> {
-    let encoded = |name: &str| {
-        let value = fields(name)?;
-        Ok(match value {
-            Some(Value::String(text)) if !is_address(name) => {
-                Some(Value::from(utf8_percent_encode(&text, KEPT).to_string()))
-            }
-            other => other,
-        })
-    };
+    let encoded = |name: &str| encoded(fields(name)?, is_address(name));
     let words = constant(template, &encoded)?
         .ok_or("request.url depends on a field that may be left out")?;
     words.parse().map_err(|error| format!("request.url is no address: {error}"))
+}
+
+/// A field's value as it may stand in an address.
+pub(super) fn encoded(value: Option<Value>, is_address: bool) -> Result<Option<Value>, ()> {
+    Ok(match value {
+        Some(Value::String(text)) if !is_address => {
+            Some(Value::from(utf8_percent_encode(&text, KEPT).to_string()))
+        }
+        other => other,
+    })
 }
 
 /// A text without placeholders of events; `None` when an optional field in it is not set.
@@ -293,6 +330,7 @@ fn headers(file: &File, fields: Lookup<'_>) -> Result<HeaderMap, String> {
     let kind = file.request.content_type.as_deref().unwrap_or(match file.body.frame {
         Form::Ndjson | Form::Bulk => "application/x-ndjson",
         Form::Lines => "text/plain",
+        Form::Form => "application/x-www-form-urlencoded",
         _ => "application/json",
     });
     let wrong = |name: &str| format!("request.headers.{name} cannot be a header");

@@ -127,6 +127,11 @@ impl Field {
         !self.optional && self.default.is_none()
     }
 
+    /// Whether it has a value, whatever the user leaves out.
+    pub fn is_always_set(&self) -> bool {
+        self.is_required() || self.default.is_some()
+    }
+
     /// Its part of the schema.
     pub fn schema(&self, generator: &mut SchemaGenerator) -> Value {
         let mut schema = match self.form {
@@ -173,8 +178,11 @@ impl Field {
         if self.is_required() && self.sample(name).is_none() {
             found.push(format!("fields.{name} must be set, so it needs a sample"));
         }
-        if matches!(self.form, Form::Secret | Form::Address) && self.default.is_some() {
-            found.push(format!("fields.{name}: a secret or an address has no default"));
+        if self.form == Form::Secret && self.default.is_some() {
+            found.push(format!("fields.{name}: a secret has no default"));
+        }
+        if self.form == Form::Address && self.default.is_some() && self.sample.is_none() {
+            found.push(format!("fields.{name}: an address with a default needs a sample, so that tests reach nobody"));
         }
         found
     }

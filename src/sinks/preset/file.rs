@@ -56,6 +56,20 @@ pub(super) struct File {
     pub reply: Rules,
     /// How to reach it without delivering.
     pub probe: Option<Probe>,
+    /// The request for an event that ends its incident, where the product has another for it.
+    pub ended: Option<Ended>,
+}
+
+/// `[ended]`: for products that close what they opened by another request. One event a request.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ended {
+    #[serde(default = "post")]
+    pub method: String,
+    /// The address; beside fields it may hold `{{@incident.key}}` and `{{@id}}`.
+    pub url: String,
+    /// What is sent.
+    pub event: Value,
 }
 
 /// `[request]`

@@ -4,7 +4,9 @@
 //! the limits reckon with; the pieces' own bytes are never changed.
 
 use bytes::{Bytes, BytesMut};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::core::sink::Piece;
 
@@ -24,20 +26,31 @@ pub(super) enum Form {
     Wrapped,
     /// For every event a line that says what to do with it (`action`), and its own.
     Bulk,
+    /// One event a request, as a form: `name=value&…`. The event is a table of plain values.
+    Form,
     /// A line of text each: the event is not JSON for the destination.
     Lines,
 }
 
 impl Form {
-    /// Whether an event is written as it is, not as a JSON value.
-    pub fn is_text(self) -> bool {
-        self == Self::Lines
-    }
-
     /// Whether a piece ends with its own line feed.
     pub fn ends_lines(self) -> bool {
         matches!(self, Self::Ndjson | Self::Bulk | Self::Lines)
     }
+}
+
+/// What a form keeps as it is.
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'*');
+
+/// A table as JSON, as a form. Values that are no texts are written as JSON.
+pub(super) fn form(json: &[u8]) -> Vec<u8> {
+    let table: Map<String, Value> = serde_json::from_slice(json).unwrap_or_default();
+    let encoded = |text: &str| utf8_percent_encode(text, KEPT).to_string();
+    let pairs = table.iter().map(|(name, value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{}={}", encoded(name), encoded(&value))
+    });
+    pairs.collect::<Vec<_>>().join("&").into_bytes()
 }
 
 /// A framing, ready.

@@ -10,9 +10,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::super::show::Detail;
 use super::view::View;
 use crate::core::Timestamp;
 use crate::core::finding::{Severity, State};
+use crate::core::sink::incident_key;
+use crate::formats::headline::headline;
 use crate::formats::scales::{self, Scale};
 
 /// What stands between the braces.
@@ -35,6 +38,8 @@ pub(super) enum What {
     Source,
     /// `@incident`: what ties updates together; the event's id where there is none.
     Incident,
+    /// `@incident.key`: the same as a short plain word, as [`Piece::key`] has it.
+    Key,
     /// `@body`: the event itself.
     Body(Form),
     /// `@received.FORM`: when it arrived.
@@ -45,6 +50,21 @@ pub(super) enum What {
     Fact(Fact),
     /// `.a.b.0`: a value of the body.
     Path(Vec<String>),
+}
+
+impl What {
+    /// What not everybody should read of it.
+    fn detail(&self) -> Option<Detail> {
+        Some(match self {
+            Self::Body(_) => Detail::Event,
+            Self::Fact(Fact::Title) => Detail::Title,
+            Self::Fact(Fact::User) => Detail::User,
+            Self::Fact(Fact::ClientIps(_)) => Detail::Addresses,
+            Self::Fact(Fact::Shares(_)) => Detail::Shares,
+            Self::Fact(Fact::Files(_)) => Detail::Files,
+            _ => return None,
+        })
+    }
 }
 
 /// How the event itself is written.
@@ -86,6 +106,8 @@ pub(super) enum Fact {
     Category,
     Simulated,
     Title,
+    /// One line for people that names no user, address or file.
+    Headline,
     User,
     ClientIps(Pick),
     Clusters(Pick),
@@ -123,6 +145,7 @@ impl Hole {
             "@body" => What::Body(Form::Json),
             "@body.text" => What::Body(Form::Text),
             "@body.base64" => What::Body(Form::Base64),
+            "@incident.key" => What::Key,
             _ => match name.split_once('.')? {
                 ("@received", form) => What::Received(clock(form)?),
                 ("@time", form) => What::Time(clock(form)?),
@@ -136,6 +159,9 @@ impl Hole {
 
     /// The value for this event, if it has one.
     pub fn value<'e>(&self, view: &'e View<'_>) -> Option<Filled<'e>> {
+        if !self.what.detail().is_none_or(|detail| view.shown.has(detail)) {
+            return None;
+        }
         let (finding, event) = (view.finding, &view.shaped.event);
         match &self.what {
             What::Id => Some(Filled::Owned(event.id.to_string())),
@@ -144,6 +170,10 @@ impl Hole {
                 Some(incident) => Filled::Foreign(incident),
                 None => Filled::Owned(event.id.to_string()),
             }),
+            What::Key => {
+                let incident = event.finding().incident.as_deref();
+                Some(Filled::Owned(incident_key(incident, event.id)))
+            }
             What::Body(Form::Json) => Some(Filled::Body),
             What::Body(Form::Text) => Some(Filled::Foreign(view.body_text())),
             What::Body(Form::Base64) => Some(Filled::Owned(STANDARD.encode(view.body()))),
@@ -163,6 +193,10 @@ pub(super) enum Filled<'e> {
     Text(&'e str),
     /// A text that somebody else may have chosen: a name, a title.
     Foreign(&'e str),
+    /// The same, made here.
+    Made(String),
+    /// The address of a web page.
+    Link(&'e str),
     Owned(String),
     Number(String),
     Flag(bool),
@@ -238,6 +272,7 @@ fn fact_named(name: &str) -> Option<Fact> {
         ("category", Pick::All) => Some(Fact::Category),
         ("simulated", Pick::All) => Some(Fact::Simulated),
         ("title", Pick::All) => Some(Fact::Title),
+        ("headline", Pick::All) => Some(Fact::Headline),
         ("user", Pick::All) => Some(Fact::User),
         ("file_count", Pick::All) => Some(Fact::FileCount),
         ("protocol", Pick::All) => Some(Fact::Protocol),
@@ -264,6 +299,7 @@ impl Fact {
             Self::Category => finding.category.as_deref().map(Filled::Foreign),
             Self::Simulated => Some(Filled::Flag(finding.simulated)),
             Self::Title => text(&finding.title),
+            Self::Headline => Some(Filled::Made(headline(view.shaped))),
             Self::User => text(&finding.user),
             Self::ClientIps(pick) => pick.of(&finding.client_ips),
             Self::Clusters(pick) => pick.of(&finding.clusters),
@@ -271,7 +307,7 @@ impl Fact {
             Self::Files(pick) => pick.of(&finding.files),
             Self::FileCount => finding.file_count.map(|count| Filled::Number(count.to_string())),
             Self::Protocol => text(&finding.protocol),
-            Self::Link => text(&finding.link),
+            Self::Link => finding.link.as_deref().map(Filled::Link),
         }
     }
 }
@@ -301,6 +337,9 @@ impl Filled<'_> {
             Self::Text(text) => quoted(out, cut(text, most)),
             Self::Owned(text) => quoted(out, cut(text, most)),
             Self::Foreign(text) => quoted(out, &view.plain(text, most)),
+            Self::Made(text) => quoted(out, &view.plain(text, most)),
+            // Alone it is an address and no text: nothing in it is markup.
+            Self::Link(url) => quoted(out, url),
             Self::Number(number) => out.extend_from_slice(number.as_bytes()),
             Self::Flag(flag) => out.extend_from_slice(if *flag { b"true" } else { b"false" }),
             Self::List(list) => {
@@ -327,6 +366,8 @@ impl Filled<'_> {
             Self::Text(text) => out.push_str(cut(text, most)),
             Self::Owned(text) => out.push_str(cut(text, most)),
             Self::Foreign(text) => out.push_str(&view.plain(text, most)),
+            Self::Made(text) => out.push_str(&view.plain(text, most)),
+            Self::Link(url) => out.push_str(&view.markup.address(url)),
             Self::Number(number) => out.push_str(number),
             Self::Flag(flag) => {
                 let _ = write!(out, "{flag}");

@@ -130,6 +130,7 @@ fn build(section: &Section) -> Result<Built, Problems> {
         limits: inline.limits,
         reply: inline.reply,
         probe: inline.probe,
+        ended: None,
     };
     let preset = Preset { file, fingerprint: [0; 32] };
     let told = |wrong: String| Problem::new(section.key.clone(), wrong);

@@ -5,6 +5,7 @@
 //! keeps the safe default. It holds no code: what needs some is an [`HttpApi`] of its own.
 
 mod api;
+mod ended;
 mod fields;
 mod file;
 mod frame;
@@ -25,6 +26,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::http::{Connection, Http};
+use super::show::{self, Reading, Shown};
 use super::{Built, part};
 use crate::core::config::{Place, Problem, Problems, Section};
 use crate::core::sink::{Class, Idempotency, Limits};
@@ -140,6 +142,9 @@ impl Preset {
         for part in [schema_for!(Connection).to_value(), schema_for!(Common).to_value()] {
             merge(&mut schema, part);
         }
+        if show::is_read(self.file.class) {
+            merge(&mut schema, schema_for!(Reading).to_value());
+        }
         for (name, definition) in generator.take_definitions(true) {
             schema["$defs"][name] = definition;
         }
@@ -152,6 +157,7 @@ impl Preset {
         let mut problems = section.mistakes(&self.schema().to_value());
         problems.extend(part::<Connection>(section));
         problems.extend(part::<Common>(section));
+        problems.extend(part::<Reading>(section));
         let values = fields::read(&self.file.fields, section);
         match values {
             Ok(values) if problems.is_empty() => self.with(section, values),
@@ -172,10 +178,12 @@ impl Preset {
         let connection: Connection = connection.read()?;
         let (common, _) = section.clone().split::<Common>();
         let common: Common = common.read()?;
+        let (reading, _) = section.clone().split::<Reading>();
+        let shown = Shown::of(self.file.class, reading.read()?);
         let gzip = common.gzip.unwrap_or(self.file.request.gzip);
         let told = |wrong: String| vec![Problem::new(section.key.clone(), wrong)];
         let auth = ways::auth(&self.file.request.auth, &values, &section.key)?;
-        let api = Compiled::new(&self.file, &values, auth, gzip).map_err(told)?;
+        let api = Compiled::new(&self.file, &values, auth, gzip, shown).map_err(told)?;
         let to: Vec<_> = values.addresses().collect();
         let secrets: Vec<_> = values.secrets().map(|(_, secret)| secret).collect();
         let client = Http::to_all(section, self.credential(&values), &connection, &to, &secrets)?;
@@ -194,7 +202,7 @@ impl Preset {
         let known = &self.file.limits;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let events = match self.file.body.frame {
-            frame::Form::Single => 1,
+            frame::Form::Single | frame::Form::Form => 1,
             _ => known.events.unwrap_or(EVENTS),
         };
         let request = size(known.bytes.map_or(BYTES, |bytes| bytes.0));
@@ -239,6 +247,7 @@ fn is_taken(name: &str) -> bool {
     matches!(name, "type" | "delivery" | "start" | "format")
         || has(schema_for!(Connection))
         || has(schema_for!(Common))
+        || has(schema_for!(Reading))
 }
 
 /// Add the keys and definitions of `part`.

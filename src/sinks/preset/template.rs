@@ -154,20 +154,52 @@ fn list<T>(
     out.push(close);
 }
 
-/// The text of `parts`; `None` when an optional value is missing.
+/// The text of `parts` without the lines in which an optional value is missing; `None` when no line
+/// is left.
 pub(super) fn text(parts: &[Part], view: &View<'_>) -> Option<String> {
-    let mut out = String::new();
+    let mut lines = Lines::default();
     for part in parts {
         match part {
-            Part::Words(words) => out.push_str(words),
+            Part::Words(words) => lines.words(words),
             Part::Hole(hole) => match hole.value(view) {
-                Some(value) => value.text(&mut out, hole.most, view),
-                None if hole.optional => return None,
-                None => {}
+                Some(value) => value.text(&mut lines.line, hole.most, view),
+                None => lines.lacks |= hole.optional,
             },
         }
     }
-    Some(out)
+    lines.end();
+    lines.text
+}
+
+/// The lines of a text. Only the preset's own line breaks part them, not those of values.
+#[derive(Default)]
+struct Lines {
+    text: Option<String>,
+    line: String,
+    /// The line lacks a value, and is left out.
+    lacks: bool,
+}
+
+impl Lines {
+    fn words(&mut self, words: &str) {
+        for (index, words) in words.split('\n').enumerate() {
+            if index > 0 {
+                self.end();
+            }
+            self.line.push_str(words);
+        }
+    }
+
+    fn end(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.lacks) {
+            return;
+        }
+        match &mut self.text {
+            Some(text) => text.extend(["\n", &line]),
+            None => self.text = Some(line),
+        }
+    }
 }
 
 fn text_node(text: &str, fields: Lookup<'_>) -> Result<Option<Node>, Wrong> {

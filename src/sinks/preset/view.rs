@@ -9,6 +9,7 @@ use std::cell::OnceCell;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::super::show::Shown;
 use super::hole::{cut, quoted};
 use super::markup::Markup;
 use crate::core::finding::Finding;
@@ -26,14 +27,15 @@ pub(super) struct View<'e> {
     body: Bytes,
     /// The body is a line of text (CEF and the like), not JSON.
     is_text: bool,
-    markup: Markup,
+    pub markup: Markup,
+    pub shown: &'e Shown,
     lossy: OnceCell<String>,
     parsed: OnceCell<Option<Value>>,
 }
 
 impl<'e> View<'e> {
     /// A view of an event with all there is.
-    pub fn new(shaped: &'e Shaped, markup: Markup) -> Self {
+    pub fn new(shaped: &'e Shaped, markup: Markup, shown: &'e Shown) -> Self {
         let line = lines::line(&shaped.body);
         let body = line.slice(..line.len().saturating_sub(1));
         Self {
@@ -44,6 +46,7 @@ impl<'e> View<'e> {
             body,
             is_text: false,
             markup,
+            shown,
             lossy: OnceCell::new(),
             parsed: OnceCell::new(),
         }

@@ -89,7 +89,7 @@ impl Worker {
             }
         };
         self.seq += 1;
-        let piece = Piece { id: event.id, incident: event.finding().incident.clone(), bytes };
+        let piece = Piece::of(&event, bytes);
         let item = Item {
             seq: self.seq,
             event,
