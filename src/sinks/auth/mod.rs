@@ -6,6 +6,7 @@
 
 mod google;
 mod hmac;
+mod shared_access;
 mod sigv4;
 mod tokens;
 mod xsiam;
@@ -16,8 +17,9 @@ use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 pub use google::Account;
 pub use hmac::{Signed, StandardWebhooks};
+pub use shared_access::SharedAccess;
 pub use sigv4::Sigv4;
-pub use tokens::{Client, Tokens};
+pub use tokens::{Client, Login, Tokens};
 pub use xsiam::Xsiam;
 
 use super::http::{Http, Request};
@@ -40,6 +42,8 @@ pub enum Auth {
     Signed(Signed),
     /// Cortex' advanced keys.
     Xsiam(Xsiam),
+    /// Azure's shared access signatures.
+    SharedAccess(SharedAccess),
 }
 
 impl Auth {
@@ -50,8 +54,7 @@ impl Auth {
 
     /// `Authorization: Basic …`
     pub fn basic(user: &str, password: &str) -> Result<Self, NoHeader> {
-        let pair = STANDARD.encode(format!("{user}:{password}"));
-        Self::header("authorization", &format!("Basic {pair}"))
+        Ok(Self::Header(AUTHORIZATION, basic(user, password)?))
     }
 
     /// A header of its own.
@@ -81,6 +84,7 @@ impl Auth {
             Self::StandardWebhooks(signer) => signer.sign(request, id, now),
             Self::Signed(signer) => signer.sign(request),
             Self::Xsiam(key) => key.sign(request, now),
+            Self::SharedAccess(signer) => signer.sign(request, now),
         }
         Ok(())
     }
@@ -100,7 +104,7 @@ impl Auth {
         match self {
             Self::None => Vec::new(),
             Self::Header(name, _) => vec![name.clone()],
-            Self::Tokens(_) => vec![AUTHORIZATION],
+            Self::Tokens(_) | Self::SharedAccess(_) => vec![AUTHORIZATION],
             Self::Sigv4(signer) => signer.headers(),
             Self::StandardWebhooks(_) => {
                 vec![known("webhook-id"), known("webhook-timestamp"), known("webhook-signature")]
@@ -119,6 +123,11 @@ impl Auth {
 /// A credential that cannot stand in a header: it holds a line break or the like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoHeader;
+
+/// HTTP's basic authentication.
+fn basic(user: &str, password: &str) -> Result<HeaderValue, NoHeader> {
+    sensitive(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+}
 
 /// A value that debug output hides.
 fn sensitive(value: &str) -> Result<HeaderValue, NoHeader> {

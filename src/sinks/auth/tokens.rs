@@ -1,4 +1,4 @@
-//! Tokens that are fetched: OAuth 2 client credentials, and Google's service accounts.
+//! Tokens that are fetched: OAuth 2 client credentials, Google's service accounts, and logins.
 //!
 //! Guarantees: one request at a time fetches, the others wait for it; a token is renewed when four
 //! fifths of its life are over; what the token endpoint says is never shown, because it may hold a
@@ -6,13 +6,13 @@
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::super::http::{Http, Request};
-use super::{google, sensitive};
+use super::{NoHeader, basic, google, sensitive};
 use crate::core::Timestamp;
 use crate::core::sink::{Cause, Fault};
 
@@ -33,6 +33,21 @@ pub struct Tokens {
 enum Grant {
     Client(Client),
     Google(Box<google::Account>),
+    Login(Login),
+}
+
+/// A login with a name and a password, as products have it that give tokens out in their own way.
+pub struct Login {
+    header: HeaderValue,
+    /// Where in the answer the token stands: a JSON pointer.
+    token: String,
+}
+
+impl Login {
+    /// With a name and a password, by HTTP's basic authentication.
+    pub fn new(user: &str, password: &str, token: &str) -> Result<Self, NoHeader> {
+        Ok(Self { header: basic(user, password)?, token: token.to_owned() })
+    }
 }
 
 /// OAuth 2 client credentials.
@@ -74,6 +89,11 @@ impl Tokens {
         }
     }
 
+    /// Tokens of a login.
+    pub fn of_login(url: Url, login: Login) -> Self {
+        Self { url, grant: Grant::Login(login), current: Mutex::default() }
+    }
+
     /// A token that is good now.
     pub async fn current(&self, http: &Http, now: Timestamp) -> Result<HeaderValue, Fault> {
         let mut current = self.current.lock().await;
@@ -101,19 +121,37 @@ impl Tokens {
         let request = Request {
             method: Method::POST,
             url: self.url.clone(),
-            headers: HeaderMap::from_iter([(
-                CONTENT_TYPE,
-                HeaderValue::from_static("application/x-www-form-urlencoded"),
-            )]),
+            headers: self.headers(),
             body: Bytes::from(self.form(now)?),
         };
         let answer = http.exchange(request).await.map_err(|mut fault| {
             fault.note = format!("no token: {}", fault.note);
             fault
         })?;
-        match (answer.status, serde_json::from_slice::<Answered>(&answer.body)) {
-            (200, Ok(answered)) => token(&answered, now),
+        match (answer.status, self.answered(&answer.body)) {
+            (200, Some(answered)) => token(&answered, now),
             (status, _) => Err(refused(status, &answer.body)),
+        }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        match &self.grant {
+            Grant::Login(login) => HeaderMap::from_iter([(AUTHORIZATION, login.header.clone())]),
+            _ => {
+                let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+                HeaderMap::from_iter([(CONTENT_TYPE, form)])
+            }
+        }
+    }
+
+    fn answered(&self, body: &[u8]) -> Option<Answered> {
+        match &self.grant {
+            Grant::Login(login) => {
+                let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+                let access_token = body.pointer(&login.token)?.as_str()?.to_owned();
+                Some(Answered { access_token, expires_in: None })
+            }
+            _ => serde_json::from_slice(body).ok(),
         }
     }
 
@@ -134,6 +172,7 @@ impl Tokens {
                 form.append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
                 form.append_pair("assertion", &account.assertion(now)?);
             }
+            Grant::Login(_) => {}
         }
         Ok(form.finish())
     }

@@ -3,6 +3,7 @@
 //! Guarantees: what does not depend on an event was written when it was compiled; an event is written
 //! once, straight into its piece.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use super::super::auth::Auth;
 use super::super::http::{Answer, HttpApi, Request};
 use super::super::show::Shown;
 use super::ended::Ended;
-use super::fields::Values;
+use super::fields::{self, Values};
 use super::file::File;
 use super::frame::{self, Form, Frame};
 use super::markup::Markup;
@@ -25,7 +26,8 @@ use super::reply::Rules;
 use super::room;
 use super::template::{Node, Part, parts};
 use super::view::View;
-use crate::core::route::Shaped;
+use super::ways::names;
+use crate::core::route::{Format, Shaped};
 use crate::core::sink::{Cause, Fault, Outcome, Piece, Probe, Reply};
 
 /// Smaller bodies are not worth compressing.
@@ -47,6 +49,7 @@ pub(super) struct Compiled {
     form: Form,
     event: Node,
     action: Option<Node>,
+    format: Option<&'static Format>,
     markup: Markup,
     /// One event a request, and nothing around it: its bytes are those that came in.
     verbatim: bool,
@@ -56,6 +59,13 @@ pub(super) struct Compiled {
     probe_proves: bool,
     ended: Option<Ended>,
     shown: Shown,
+}
+
+/// What is known of fields beside their values.
+struct Kinds<'k> {
+    is_address: &'k dyn Fn(&str) -> bool,
+    /// What it holds must not be shown.
+    is_private: &'k dyn Fn(&str) -> bool,
 }
 
 /// What fields are worth: their values, or stand-ins while a preset is checked.
@@ -69,33 +79,40 @@ impl Compiled {
         gzip: bool,
         shown: Shown,
     ) -> Result<Self, String> {
-        let known = |name: &str| match file.fields.contains_key(name) {
-            true => Ok(values.constant(name)),
-            false => Err(()),
+        let known = |name: &str| match fields::named(&file.fields, name) {
+            Some(_) => Ok(values.constant(name)),
+            None => Err(()),
         };
-        let is_address = |name: &str| values.address(name).is_some();
-        let compiled = Self::compile(file, &known, &is_address, auth, gzip)?;
+        let kinds = Kinds {
+            is_address: &|name| values.address(name).is_some(),
+            is_private: &|name| values.is_private(name),
+        };
+        let compiled = Self::compile(file, &known, &kinds, auth, gzip)?;
         Ok(Self { shown, ..compiled })
     }
 
     /// Whether the file can be compiled with all fields set, or with only those that must be.
     pub fn check(file: &File, all: bool) -> Result<(), String> {
-        let known = |name: &str| match file.fields.get(name) {
+        let known = |name: &str| match fields::named(&file.fields, name) {
             Some(field) if all || field.is_always_set() => {
                 Ok(Some(Value::from("https://field.example")))
             }
             Some(_) => Ok(None),
             None => Err(()),
         };
-        let address = |_: &str| true;
-        Self::compile(file, &known, &address, Auth::None, false).map(drop)?;
-        texts_of(&file.request.auth, &known)
+        let kinds = Kinds { is_address: &|_| true, is_private: &|_| true };
+        Self::compile(file, &known, &kinds, Auth::None, false).map(drop)?;
+        let texts = file.request.auth.0.iter().flat_map(|way| way.texts());
+        for text in texts {
+            constant(text, &known).map_err(|wrong| format!("request.auth: {wrong}"))?;
+        }
+        Ok(())
     }
 
     fn compile(
         file: &File,
         fields: Lookup<'_>,
-        is_address: &dyn Fn(&str) -> bool,
+        kinds: &Kinds<'_>,
         auth: Auth,
         gzip: bool,
     ) -> Result<Self, String> {
@@ -110,12 +127,13 @@ impl Compiled {
         }
         let method = Method::from_bytes(file.request.method.as_bytes())
             .map_err(|_| "request.method is no method".to_owned())?;
-        let url = url(&file.request.url, fields, is_address)?;
-        let headers = headers(file, fields)?;
-        let probe = probe(file, fields, is_address, &headers)?;
+        let mut url = url(&file.request.url, fields, kinds)?;
+        query(&mut url, &file.request.query, fields)?;
+        let headers = headers(file, fields, kinds)?;
+        let probe = probe(file, fields, kinds, &headers)?;
         let ended = file.ended.as_ref().map(|ended| {
             let event = node(&ended.event, "ended.event")?;
-            Ended::new(file, ended, event, fields, is_address)
+            Ended::new(file, ended, event, fields, kinds.is_address)
         });
         Ok(Self {
             method,
@@ -128,7 +146,10 @@ impl Compiled {
             event: node(&body.event, "body.event")?,
             action,
             markup: body.markup,
-            verbatim: body.frame == Form::Single && body.event == "{{@body}}",
+            format: body.format.map(|named| named.0),
+            verbatim: body.frame == Form::Single
+                && body.event == "{{@body}}"
+                && body.format.is_none(),
             whole: file.limits.whole,
             reply: file.reply.clone(),
             probe,
@@ -191,7 +212,7 @@ impl HttpApi for Compiled {
             return Ok(event.body.clone());
         }
         let view = || View::new(event, self.markup, &self.shown);
-        let fitted = match (event.format, self.whole) {
+        let fitted = match (event.format.or(self.format), self.whole) {
             (Some(format), _) => room::formatted(view, room, format, |view| self.piece(view)),
             (None, true) => Some(self.piece(&view())).filter(|piece| piece.len() <= room),
             (None, false) => room::fit(view, room, |view| self.piece(view)),
@@ -294,12 +315,8 @@ fn marked(value: &Value, mark: &str) -> Value {
 }
 
 /// An address: fields that are addresses as they are, everything else percent-encoded.
-fn url(
-    template: &str,
-    fields: Lookup<'_>,
-    is_address: &dyn Fn(&str) -> bool,
-) -> Result<Url, String> {
-    let encoded = |name: &str| encoded(fields(name)?, is_address(name));
+fn url(template: &str, fields: Lookup<'_>, kinds: &Kinds<'_>) -> Result<Url, String> {
+    let encoded = |name: &str| encoded(fields(name)?, (kinds.is_address)(name));
     let words = constant(template, &encoded)?
         .ok_or("request.url depends on a field that may be left out")?;
     words.parse().map_err(|error| format!("request.url is no address: {error}"))
@@ -315,6 +332,26 @@ pub(super) fn encoded(value: Option<Value>, is_address: bool) -> Result<Option<V
     })
 }
 
+/// Add what `query` names to the address, byte for byte behind what it has.
+fn query(
+    url: &mut Url,
+    query: &BTreeMap<String, String>,
+    fields: Lookup<'_>,
+) -> Result<(), String> {
+    let mut pairs: Vec<String> = url.query().map(str::to_owned).into_iter().collect();
+    for (name, template) in query {
+        let wrong = |wrong| format!("request.query.{name}: {wrong}");
+        if let Some(value) = constant(template, fields).map_err(wrong)? {
+            let encoded = |text| utf8_percent_encode(text, KEPT).to_string();
+            pairs.push(format!("{}={}", encoded(name), encoded(&value)));
+        }
+    }
+    if !pairs.is_empty() {
+        url.set_query(Some(&pairs.join("&")));
+    }
+    Ok(())
+}
+
 /// A text without placeholders of events; `None` when an optional field in it is not set.
 fn constant(template: &str, fields: Lookup<'_>) -> Result<Option<String>, String> {
     let Some(parts) = parts(template, fields)? else { return Ok(None) };
@@ -325,7 +362,7 @@ fn constant(template: &str, fields: Lookup<'_>) -> Result<Option<String>, String
     words.collect::<Result<String, String>>().map(Some)
 }
 
-fn headers(file: &File, fields: Lookup<'_>) -> Result<HeaderMap, String> {
+fn headers(file: &File, fields: Lookup<'_>, kinds: &Kinds<'_>) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     let kind = file.request.content_type.as_deref().unwrap_or(match file.body.frame {
         Form::Ndjson | Form::Bulk => "application/x-ndjson",
@@ -339,8 +376,7 @@ fn headers(file: &File, fields: Lookup<'_>) -> Result<HeaderMap, String> {
         let Some(text) = constant(template, fields)? else { continue };
         let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong(name))?;
         let mut value = HeaderValue::from_str(&text).map_err(|_| wrong(name))?;
-        // A header that holds a field may hold a secret one.
-        value.set_sensitive(template.contains("{{"));
+        value.set_sensitive(names(template).any(|(name, _)| (kinds.is_private)(name)));
         headers.insert(key, value);
     }
     Ok(headers)
@@ -349,7 +385,7 @@ fn headers(file: &File, fields: Lookup<'_>) -> Result<HeaderMap, String> {
 fn probe(
     file: &File,
     fields: Lookup<'_>,
-    is_address: &dyn Fn(&str) -> bool,
+    kinds: &Kinds<'_>,
     headers: &HeaderMap,
 ) -> Result<Option<Request>, String> {
     let Some(probe) = &file.probe else { return Ok(None) };
@@ -367,31 +403,6 @@ fn probe(
             }
         }
     };
-    let url = url(template, fields, is_address)?;
+    let url = url(template, fields, kinds)?;
     Ok(Some(Request { method, url, headers: headers.clone(), body }))
-}
-
-/// Whether every placeholder of an `auth` names a field.
-fn texts_of(auth: &super::file::Auth, fields: Lookup<'_>) -> Result<(), String> {
-    let check = |text: &String| match constant(text, fields) {
-        Ok(_) => Ok(()),
-        Err(wrong) => Err(format!("request.auth: {wrong}")),
-    };
-    use super::file::Auth as A;
-    let texts: Vec<&String> = match auth {
-        A::None => Vec::new(),
-        A::Bearer(text) | A::StandardWebhooks(text) => vec![text],
-        A::Basic { user, password } => vec![user, password],
-        A::Header { value, .. } => vec![value],
-        A::Oauth2 { token_url, client_id, client_secret, scope, audience } => {
-            vec![token_url, client_id, client_secret, scope, audience]
-        }
-        A::Google { key, scope } => vec![key, scope],
-        A::Sigv4 { service, region, access_key, secret_key, session_token } => {
-            vec![service, region, access_key, secret_key, session_token]
-        }
-        A::Hmac { secret, header, prefix, .. } => vec![secret, header, prefix],
-        A::Xsiam { key, key_id } => vec![key, key_id],
-    };
-    texts.into_iter().try_for_each(check)
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::http::Address;
+use super::template::{Part, parts};
 use crate::core::config::{Problem, Problems, Secret, Section};
 
 /// One setting.
@@ -24,18 +25,81 @@ pub(super) struct Field {
     /// May be left out.
     #[serde(default)]
     optional: bool,
-    /// Its value when it is left out.
+    /// Its value when it is left out. A text may name other fields: `https://intake.{{site}}`.
     #[serde(default)]
     default: Option<Value>,
-    /// Its value in the sample section.
+    /// Its value in the sample section, which tests use.
     #[serde(default)]
     sample: Option<Value>,
+    /// Its value in the documents' section; `https://siem.example` for an address unless set.
+    #[serde(default)]
+    example: Option<Value>,
     /// What a text must look like, as a regular expression.
     #[serde(default)]
     pattern: Option<String>,
     /// The only values there are.
     #[serde(default)]
-    choices: Vec<String>,
+    choices: Choices,
+}
+
+/// The values of a choice.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Choices {
+    /// `["a", "b"]`: as they are.
+    Names(Vec<String>),
+    /// `{ a = "x", b = "y" }`: what each stands for. `{ a = { host = "x", scope = "y" } }`: the same for
+    /// several places, named `{{field.host}}` and `{{field.scope}}`.
+    Meanings(BTreeMap<String, Meaning>),
+}
+
+/// What a choice stands for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Meaning {
+    One(String),
+    Several(BTreeMap<String, String>),
+}
+
+impl Default for Choices {
+    fn default() -> Self {
+        Self::Names(Vec::new())
+    }
+}
+
+impl Choices {
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Names(names) => names.iter().map(String::as_str).collect(),
+            Self::Meanings(table) => table.keys().map(String::as_str).collect(),
+        }
+    }
+
+    /// What `chosen` stands for: in place of the field, or in places behind its name.
+    fn meanings(&self, field: &str, chosen: &str) -> Vec<(String, String)> {
+        match self {
+            Self::Names(_) => Vec::new(),
+            Self::Meanings(table) => match table.get(chosen) {
+                None => Vec::new(),
+                Some(Meaning::One(text)) => vec![(field.to_owned(), text.clone())],
+                Some(Meaning::Several(texts)) => {
+                    let place = |(name, text): (&String, &String)| {
+                        (format!("{field}.{name}"), text.clone())
+                    };
+                    texts.iter().map(place).collect()
+                }
+            },
+        }
+    }
+
+    /// Whether every choice has a meaning called `part`.
+    fn have(&self, part: &str) -> bool {
+        let has = |meaning: &Meaning| match meaning {
+            Meaning::One(_) => false,
+            Meaning::Several(texts) => texts.contains_key(part),
+        };
+        matches!(self, Self::Meanings(table) if table.values().all(has))
+    }
 }
 
 /// What a setting holds.
@@ -99,6 +163,11 @@ impl Values {
         })
     }
 
+    /// Whether what `name` holds must not be shown.
+    pub fn is_private(&self, name: &str) -> bool {
+        matches!(self.0.get(name), Some(Set::Secret(_) | Set::Address(_)))
+    }
+
     /// All secrets, with the names of their fields.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
         self.0.iter().filter_map(|(name, set)| match set {
@@ -118,8 +187,19 @@ impl Field {
     pub fn given() -> Self {
         let (optional, form) = (false, Form::Text);
         let sample = Some("given".into());
-        let (about, choices) = (String::new(), Vec::new());
-        Self { about, form, optional, default: None, sample, pattern: None, choices }
+        let (about, choices) = (String::new(), Choices::default());
+        let (default, example, pattern) = (None, None, None);
+        Self { about, form, optional, default, sample, example, pattern, choices }
+    }
+
+    /// Whether it holds an address.
+    pub fn is_address(&self) -> bool {
+        self.form == Form::Address
+    }
+
+    /// Its default, if that names other fields.
+    fn template(&self) -> Option<&str> {
+        self.default.as_ref()?.as_str().filter(|text| text.contains("{{"))
     }
 
     /// Whether it must be set.
@@ -140,14 +220,21 @@ impl Field {
                 let secret = Secret::json_schema(generator).to_value();
                 json!({ "anyOf": [{ "type": "string" }, secret], "x-private-path": true })
             }
-            Form::Text if !self.choices.is_empty() => json!({ "enum": self.choices }),
+            Form::Text if !self.choices.names().is_empty() => {
+                json!({ "enum": self.choices.names() })
+            }
             Form::Text => json!({ "type": "string" }),
             Form::Integer => json!({ "type": "integer" }),
             Form::Boolean => json!({ "type": "boolean" }),
         };
         schema["description"] = self.about.clone().into();
-        if let Some(default) = &self.default {
-            schema["default"] = default.clone();
+        match (&self.default, self.template()) {
+            (_, Some(template)) => {
+                let plain = template.replace("{{", "").replace("}}", "");
+                schema["description"] = format!("{} `{plain}` unless set.", self.about).into();
+            }
+            (Some(default), None) => schema["default"] = default.clone(),
+            (None, None) => {}
         }
         if let (Some(pattern), Form::Text) = (&self.pattern, self.form) {
             schema["pattern"] = pattern.clone().into();
@@ -158,7 +245,7 @@ impl Field {
     /// Its line of the sample section, if the sample has it.
     pub fn sample(&self, name: &str) -> Option<String> {
         let value = match (&self.sample, self.form) {
-            (Some(sample), _) => sample.to_string(),
+            (Some(sample), _) => toml(sample),
             (None, _) if !self.is_required() => return None,
             (None, Form::Secret) => "{ file = \"{{dir}}/key\" }".to_owned(),
             (None, Form::Address) => "\"{{peer}}\"".to_owned(),
@@ -167,8 +254,24 @@ impl Field {
         Some(format!("{name} = {value}\n"))
     }
 
+    /// Its line of the documents' section: what must be set, and what has an example.
+    pub fn example(&self, name: &str) -> Option<String> {
+        let value = match (&self.example, &self.sample, self.form) {
+            (Some(example), ..) => toml(example),
+            (None, ..) if !self.is_required() => return None,
+            (None, _, Form::Secret) => format!("{{ file = \"{{{{dir}}}}/{name}\" }}"),
+            (None, None, Form::Address) => "\"https://siem.example\"".to_owned(),
+            (None, Some(sample), Form::Address) => {
+                toml(sample).replace("{{peer}}", "https://siem.example")
+            }
+            (None, Some(sample), _) => toml(sample),
+            (None, None, _) => return None,
+        };
+        Some(format!("{name} = {value}\n"))
+    }
+
     /// What is wrong with the field itself; presets are checked when they are read.
-    pub fn mistakes(&self, name: &str) -> Vec<String> {
+    pub fn mistakes(&self, name: &str, fields: &Fields) -> Vec<String> {
         let mut found = Vec::new();
         if let Some(pattern) = &self.pattern
             && regex::Regex::new(pattern).is_err()
@@ -183,6 +286,15 @@ impl Field {
         }
         if self.form == Form::Address && self.default.is_some() && self.sample.is_none() {
             found.push(format!("fields.{name}: an address with a default needs a sample, so that tests reach nobody"));
+        }
+        let known = |other: &str| match named(fields, other) {
+            Some(field) if field.template().is_none() => Ok(Some(Value::from("x"))),
+            _ => Err(()),
+        };
+        if let Some(template) = self.template()
+            && let Err(wrong) = parts(template, &known)
+        {
+            found.push(format!("fields.{name}.default: {wrong} that is set by itself"));
         }
         found
     }
@@ -204,13 +316,9 @@ impl Field {
 
     fn text(&self, key: &str, value: &Value) -> Result<Set, Problem> {
         let text = value.as_str().unwrap_or_default();
-        if !self.choices.is_empty() && !self.choices.iter().any(|choice| choice == text) {
-            return Err(Section::unknown_name(
-                key,
-                "choice",
-                text,
-                self.choices.iter().map(String::as_str),
-            ));
+        let choices = self.choices.names();
+        if !choices.is_empty() && !choices.contains(&text) {
+            return Err(Section::unknown_name(key, "choice", text, choices.into_iter()));
         }
         let pattern = self.pattern.as_ref().and_then(|pattern| regex::Regex::new(pattern).ok());
         if pattern.is_some_and(|pattern| !pattern.is_match(text)) {
@@ -230,15 +338,69 @@ pub(super) fn schema(fields: &Fields, generator: &mut SchemaGenerator) -> Value 
     json!({ "type": "object", "properties": properties, "required": required })
 }
 
+/// The field that `name` names: itself, or what its choices stand for (`cloud.login`).
+pub(super) fn named<'f>(fields: &'f Fields, name: &str) -> Option<&'f Field> {
+    fields.get(name).or_else(|| {
+        let (name, part) = name.split_once('.')?;
+        fields.get(name).filter(|field| field.choices.have(part))
+    })
+}
+
 /// The values of a section; keys that are missing or unknown are told by its schema.
 pub(super) fn read(fields: &Fields, section: &Section) -> Result<Values, Problems> {
-    let (mut values, mut problems) = (BTreeMap::new(), Problems::new());
-    for (name, field) in fields {
-        let Some(value) = section.table.get(name).or(field.default.as_ref()) else { continue };
-        match field.read(&format!("{}.{name}", section.key), value) {
-            Ok(set) => drop(values.insert(name.clone(), set)),
-            Err(problem) => problems.push(problem),
+    let (mut values, mut problems) = (Values(BTreeMap::new()), Problems::new());
+    let is_later =
+        |name: &str, field: &Field| field.template().is_some() && section.table.get(name).is_none();
+    // Defaults that name other fields come when those are known.
+    for later in [false, true] {
+        for (name, field) in fields.iter().filter(|(name, field)| is_later(name, field) == later) {
+            let default = match later {
+                true => field.composed(&values),
+                false => field.default.clone(),
+            };
+            let Some(value) = section.table.get(name).cloned().or(default) else { continue };
+            match field.read(&format!("{}.{name}", section.key), &value) {
+                Ok(set) => values.insert(name, field, set),
+                Err(problem) => problems.push(problem),
+            }
         }
     }
-    if problems.is_empty() { Ok(Values(values)) } else { Err(problems) }
+    if problems.is_empty() { Ok(values) } else { Err(problems) }
+}
+
+impl Values {
+    fn insert(&mut self, name: &str, field: &Field, set: Set) {
+        let chosen = match &set {
+            Set::Plain(Value::String(text)) => field.choices.meanings(name, text),
+            _ => Vec::new(),
+        };
+        self.0.insert(name.to_owned(), set);
+        self.0.extend(chosen.into_iter().map(|(name, text)| (name, Set::Plain(text.into()))));
+    }
+}
+
+impl Field {
+    /// Its default with the values of the fields that it names.
+    fn composed(&self, values: &Values) -> Option<Value> {
+        let lookup = |name: &str| Ok(values.constant(name));
+        let parts = parts(self.template()?, &lookup).ok()??;
+        let words = parts.iter().map(|part| match part {
+            Part::Words(words) => Some(words.as_str()),
+            Part::Hole(_) => None,
+        });
+        words.collect::<Option<String>>().map(Value::from)
+    }
+}
+
+/// A value as TOML, in one line.
+fn toml(value: &Value) -> String {
+    match value {
+        Value::Object(table) => {
+            let pairs: Vec<String> =
+                table.iter().map(|(name, value)| format!("{name} = {}", toml(value))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        // JSON's texts, numbers and flat lists are TOML's.
+        plain => plain.to_string(),
+    }
 }

@@ -4,8 +4,11 @@
 //! its place in the file: unknown keys, placeholders that name nothing, a frame without what it needs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::fields::Fields;
@@ -14,6 +17,7 @@ use super::markup::Markup;
 use super::reply::Rules;
 use crate::core::config::{ByteSize, Rate};
 use crate::core::sink::{Class, Idempotency};
+use crate::formats::Named;
 
 /// One file.
 #[derive(Clone, Debug, Deserialize)]
@@ -34,6 +38,8 @@ pub(super) struct File {
     /// Some facts could not be verified; they are settings with safe defaults.
     #[serde(default)]
     pub unverified: bool,
+    /// The real product that the tests deliver to; they check that it is the one they ran.
+    pub tested: Option<String>,
     /// What to do in the product first.
     #[serde(default)]
     pub setup: String,
@@ -80,12 +86,15 @@ pub(super) struct Request {
     pub method: String,
     /// The address; placeholders are percent-encoded unless they are addresses themselves.
     pub url: String,
+    /// The address's query, beside what `url` has; one whose optional placeholder is missing is left out.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
     /// Headers; one whose optional placeholder is missing is left out.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// Credentials.
     #[serde(default)]
-    pub auth: Auth,
+    pub auth: Ways,
     /// Compress bodies from 1 KiB on.
     #[serde(default)]
     pub gzip: bool,
@@ -95,6 +104,39 @@ pub(super) struct Request {
 
 fn post() -> String {
     "POST".into()
+}
+
+/// One way, or several: that one counts whose fields are set, and none where none is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ways(pub Vec<Auth>);
+
+impl<'de> Deserialize<'de> for Ways {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyWays)
+    }
+}
+
+/// Not an untagged enumeration: that would not say what is wrong.
+struct AnyWays;
+
+impl<'de> Visitor<'de> for AnyWays {
+    type Value = Ways;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a way of authenticating, or a list of them")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Ways, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(list)).map(Ways)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Ways, A::Error> {
+        Auth::deserialize(MapAccessDeserializer::new(table)).map(|way| Ways(vec![way]))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Ways, E> {
+        Auth::deserialize(word.into_deserializer()).map(|way| Ways(vec![way]))
+    }
 }
 
 /// How a request proves who sends it. Texts may hold placeholders of fields.
@@ -120,8 +162,15 @@ pub(super) enum Auth {
         #[serde(default)]
         audience: String,
     },
-    /// A Google service account's key (JSON).
-    Google { key: String, scope: String },
+    /// A token that a login with a name and a password gives, at a JSON pointer of its answer.
+    Login { url: String, user: String, password: String, token: String },
+    /// A Google service account's key (JSON); tokens come from the endpoint that it names.
+    Google {
+        key: String,
+        scope: String,
+        #[serde(default)]
+        token_url: String,
+    },
     /// AWS Signature Version 4.
     Sigv4 {
         service: String,
@@ -144,6 +193,31 @@ pub(super) enum Auth {
     },
     /// Cortex' advanced keys: a hash of key, nonce and time.
     Xsiam { key: String, key_id: String },
+    /// A shared access signature for `resource`, as Azure's buses want it.
+    SharedAccess { resource: String, policy: String, key: String },
+}
+
+impl Auth {
+    /// All its texts.
+    pub fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Bearer(text) | Self::StandardWebhooks(text) => vec![text],
+            Self::Basic { user, password } => vec![user, password],
+            Self::Header { value, .. } => vec![value],
+            Self::Oauth2 { token_url, client_id, client_secret, scope, audience } => {
+                vec![token_url, client_id, client_secret, scope, audience]
+            }
+            Self::Login { url, user, password, token } => vec![url, user, password, token],
+            Self::Google { key, scope, token_url } => vec![key, scope, token_url],
+            Self::Sigv4 { service, region, access_key, secret_key, session_token } => {
+                vec![service, region, access_key, secret_key, session_token]
+            }
+            Self::Hmac { secret, header, prefix, .. } => vec![secret, header, prefix],
+            Self::Xsiam { key, key_id } => vec![key, key_id],
+            Self::SharedAccess { resource, policy, key } => vec![resource, policy, key],
+        }
+    }
 }
 
 /// `[body]`
@@ -156,6 +230,8 @@ pub(super) struct Body {
     /// One event.
     #[serde(default = "whole")]
     pub event: Value,
+    /// The format of `{{@body}}` unless the route names another; the event's own JSON unless set.
+    pub format: Option<Named>,
     /// Around all events, with `"{{@events}}"` in their place.
     pub wrap: Option<Value>,
     /// Before every event of a bulk.
@@ -175,7 +251,14 @@ fn whole() -> Value {
 
 impl Default for Body {
     fn default() -> Self {
-        Self { frame: single(), event: whole(), wrap: None, action: None, markup: Markup::None }
+        Self {
+            frame: single(),
+            event: whole(),
+            format: None,
+            wrap: None,
+            action: None,
+            markup: Markup::None,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::super::show::Detail;
@@ -18,6 +19,9 @@ use crate::core::sink::incident_key;
 use crate::formats::headline::headline;
 use crate::formats::scales::{self, Scale};
 
+/// How long something goes on for `@ends`, unless it is told again.
+const A_DAY: SignedDuration = SignedDuration::from_hours(24);
+
 /// What stands between the braces.
 #[derive(Clone, Debug)]
 pub(super) struct Hole {
@@ -27,6 +31,8 @@ pub(super) struct Hole {
     pub optional: bool,
     /// `:N`: at most so many characters of a text, or items of a list.
     pub most: Option<usize>,
+    /// `.text` behind a name: a number, a flag or a list as a text, where only those may stand.
+    pub as_text: bool,
 }
 
 /// What can be named.
@@ -46,6 +52,9 @@ pub(super) enum What {
     Received(Clock),
     /// `@time.FORM`: when it happened, else when it arrived.
     Time(Clock),
+    /// `@ends.FORM`: when it ended; for what goes on, a day after it arrived. For products that close
+    /// by themselves what has no end.
+    Ends(Clock),
     /// `finding.…`
     Fact(Fact),
     /// `.a.b.0`: a value of the body.
@@ -146,15 +155,23 @@ impl Hole {
             "@body.text" => What::Body(Form::Text),
             "@body.base64" => What::Body(Form::Base64),
             "@incident.key" => What::Key,
-            _ => match name.split_once('.')? {
-                ("@received", form) => What::Received(clock(form)?),
-                ("@time", form) => What::Time(clock(form)?),
-                ("finding", fact) => What::Fact(fact_named(fact)?),
-                ("", path) => What::Path(path.split('.').map(str::to_owned).collect()),
-                _ => return None,
-            },
+            _ if name.starts_with('.') => {
+                What::Path(name[1..].split('.').map(str::to_owned).collect())
+            }
+            _ => {
+                let plain = name.strip_suffix(".text");
+                let (of, form) = plain.unwrap_or(name).split_once('.')?;
+                let what = match (of, form) {
+                    ("@received", form) => What::Received(clock(form)?),
+                    ("@time", form) => What::Time(clock(form)?),
+                    ("@ends", form) => What::Ends(clock(form)?),
+                    ("finding", fact) => What::Fact(fact_named(fact)?),
+                    _ => return None,
+                };
+                return Some(Self { what, optional, most, as_text: plain.is_some() });
+            }
         };
-        Some(Self { what, optional, most })
+        Some(Self { what, optional, most, as_text: false })
     }
 
     /// The value for this event, if it has one.
@@ -179,6 +196,13 @@ impl Hole {
             What::Body(Form::Base64) => Some(Filled::Owned(STANDARD.encode(view.body()))),
             What::Received(clock) => Some(clock.write(event.received)),
             What::Time(clock) => Some(clock.write(finding.time.unwrap_or(event.received))),
+            What::Ends(clock) => {
+                let end = match finding.ended {
+                    true => event.received,
+                    false => event.received.saturating_add(A_DAY).unwrap_or(event.received),
+                };
+                Some(clock.write(end))
+            }
             What::Fact(fact) => fact.of(view),
             What::Path(path) => view.at(path).map(Filled::Value),
         }
@@ -330,6 +354,13 @@ impl Pick {
 }
 
 impl Filled<'_> {
+    /// As JSON: a text, whatever its own type.
+    pub fn quoted(&self, out: &mut Vec<u8>, most: Option<usize>, view: &View<'_>) {
+        let mut text = String::new();
+        self.text(&mut text, most, view);
+        quoted(out, &text);
+    }
+
     /// As JSON, with its own type.
     pub fn json(&self, out: &mut Vec<u8>, most: Option<usize>, view: &View<'_>) {
         match self {

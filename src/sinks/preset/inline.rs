@@ -13,7 +13,7 @@ use super::super::http::{Address, Connection};
 use super::super::{Built, Kind, Proof, part};
 use super::Preset;
 use super::fields::{Field, Set, Values};
-use super::file::{Auth, Body, File, Limits, Probe, Request};
+use super::file::{Body, File, Limits, Probe, Request, Ways};
 use super::reply::Rules;
 use crate::core::config::{Problem, Problems, Secret, Section};
 use crate::core::sink::{Class, Idempotency};
@@ -52,15 +52,18 @@ struct Inline {
     /// The method.
     #[serde(default = "post")]
     method: String,
+    /// What stands in the address's query, beside what `url` has.
+    #[serde(default)]
+    query: BTreeMap<String, String>,
     /// Headers, such as `{ "X-Tenant" = "{{tenant}}" }`.
     #[serde(default)]
     headers: BTreeMap<String, String>,
     /// Credentials: `{ bearer = "{{token}}" }`, `{ basic = { user = "u", password = "{{password}}" } }`,
-    /// `{ header = { name = "x-key", value = "{{key}}" } }`, `oauth2`, `google`, `sigv4`,
-    /// `standard_webhooks`, `hmac` or `xsiam`; none unless set.
+    /// `{ header = { name = "x-key", value = "{{key}}" } }`, `oauth2`, `login`,
+    /// `google`, `sigv4`, `standard_webhooks`, `hmac`, `xsiam` or `shared_access`; none unless set.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Value>")]
-    auth: Auth,
+    auth: Ways,
     /// Compress request bodies.
     #[serde(default)]
     gzip: bool,
@@ -110,6 +113,7 @@ fn build(section: &Section) -> Result<Built, Problems> {
     let request = Request {
         method: inline.method,
         url: "{{url}}".into(),
+        query: inline.query,
         headers: inline.headers,
         auth: inline.auth,
         gzip: inline.gzip,
@@ -122,6 +126,7 @@ fn build(section: &Section) -> Result<Built, Problems> {
         class: Class::Siem,
         idempotency: Idempotency::None,
         unverified: false,
+        tested: None,
         setup: String::new(),
         proves: String::new(),
         fields,

@@ -33,7 +33,7 @@ use crate::core::sink::{Class, Idempotency, Limits};
 pub(in crate::sinks) use inline::KIND;
 
 use api::Compiled;
-use fields::Values;
+use fields::{Field, Values};
 use file::File;
 
 /// Bytes of a request where the vendor names no limit.
@@ -135,6 +135,18 @@ impl Preset {
         format!("[sinks.{name}]\ntype = \"{name}\"\n{}", lines.collect::<String>())
     }
 
+    /// A complete section for documents, with `{{dir}}` for a folder with secrets.
+    pub fn example(&self) -> String {
+        let name = &self.file.name;
+        let lines = self.file.fields.iter().filter_map(|(name, field)| field.example(name));
+        format!("[sinks.{name}]\ntype = \"{name}\"\n{}", lines.collect::<String>())
+    }
+
+    /// The real product that the tests deliver to.
+    pub fn tested(&self) -> Option<&str> {
+        self.file.tested.as_deref()
+    }
+
     /// The schema of its settings.
     pub fn schema(&self) -> Schema {
         let mut generator = SchemaGenerator::default();
@@ -182,7 +194,7 @@ impl Preset {
         let shown = Shown::of(self.file.class, reading.read()?);
         let gzip = common.gzip.unwrap_or(self.file.request.gzip);
         let told = |wrong: String| vec![Problem::new(section.key.clone(), wrong)];
-        let auth = ways::auth(&self.file.request.auth, &values, &section.key)?;
+        let auth = ways::auth(&self.file.request.auth.0, &values, &section.key)?;
         let api = Compiled::new(&self.file, &values, auth, gzip, shown).map_err(told)?;
         let to: Vec<_> = values.addresses().collect();
         let secrets: Vec<_> = values.secrets().map(|(_, secret)| secret).collect();
@@ -221,14 +233,23 @@ impl Preset {
     /// Everything that is wrong with the file, whatever a user sets.
     fn mistakes(&self) -> Vec<String> {
         let file = &self.file;
-        let mut found: Vec<String> =
-            file.fields.iter().flat_map(|(name, field)| field.mistakes(name)).collect();
+        let mut found: Vec<String> = file
+            .fields
+            .iter()
+            .flat_map(|(name, field)| field.mistakes(name, &file.fields))
+            .collect();
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if file.name.is_empty() || !file.name.chars().all(plain) {
             found.push(format!("`{}` cannot be a name: use a-z, 0-9 and _", file.name));
         }
         for name in file.fields.keys().filter(|name| is_taken(name)) {
             found.push(format!("fields.{name}: every sink has a key of this name already"));
+        }
+        let first = ways::names(&file.request.url).next().map(|(name, _)| name);
+        let is_address =
+            first.and_then(|name| file.fields.get(name)).is_some_and(Field::is_address);
+        if !is_address || !file.request.url.starts_with("{{") {
+            found.push("request.url must begin with a field that is an address".into());
         }
         // All fields set, then all that may be left out left out.
         for all in [true, false] {

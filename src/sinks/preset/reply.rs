@@ -27,6 +27,8 @@ pub(super) struct Rules {
     receipt: Option<String>,
     /// Where the count of what it took stands: a JSON pointer.
     count: Option<String>,
+    /// Where the count of what it did not take stands, if it is not 0: a JSON pointer.
+    rejected: Option<String>,
     /// A list with a result for every event.
     items: Option<Items>,
     /// What the product answers to a good request.
@@ -140,6 +142,12 @@ impl Rules {
         {
             return Outcome::Failed(unlike(answer, body, ok).with_reply(reply));
         }
+        let rejected = self.rejected.as_ref().and_then(|place| count(body.at(place)?));
+        if let Some(rejected) = rejected.filter(|rejected| *rejected > 0) {
+            // Which ones it does not say: the worker finds out by sending fewer.
+            let note = format!("it rejected {rejected} of {sent}; its reply may say why");
+            return Outcome::Failed(Fault::new(Cause::Refused, note).with_reply(reply));
+        }
         match (&self.items, reply.accepted) {
             (Some(items), _) => items.judge(body, reply, sent),
             (None, Some(count)) if count < sent as u64 => {
@@ -157,9 +165,14 @@ impl Rules {
             false => answer.header(place).map(str::to_owned),
         });
         let id = id.map(|id| id.chars().take(200).collect());
-        let accepted = self.count.as_ref().and_then(|place| body.at(place)?.as_u64());
+        let accepted = self.count.as_ref().and_then(|place| count(body.at(place)?));
         Reply { id, accepted, ..answer.reply() }
     }
+}
+
+/// A number, also where it is written as a text: 64 bits do not fit into JSON's numbers everywhere.
+fn count(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
 }
 
 /// A success that does not look like the product's.

@@ -115,6 +115,7 @@ impl Node {
         match self {
             Self::Raw(bytes) => out.extend_from_slice(bytes),
             Self::Hole(hole) => match hole.value(view) {
+                Some(value) if hole.as_text => value.quoted(out, hole.most, view),
                 Some(value) => value.json(out, hole.most, view),
                 None if hole.optional => return false,
                 None => out.extend_from_slice(b"null"),

@@ -4,9 +4,12 @@ use reqwest::Url;
 use reqwest::header::HeaderName;
 use secrecy::SecretBox;
 
-use super::super::auth::{Account, Auth, Client, Signed, Sigv4, StandardWebhooks, Tokens, Xsiam};
+use super::super::auth::{
+    Account, Auth, Client, Login, SharedAccess, Signed, Sigv4, StandardWebhooks, Tokens, Xsiam,
+};
 use super::fields::Values;
 use super::file;
+use super::hole::split;
 use super::template::{Part, parts};
 use crate::core::config::{Problem, Problems};
 
@@ -16,13 +19,64 @@ struct Texts<'v> {
     section: &'v str,
 }
 
-/// The way that `auth` describes.
-pub(super) fn auth(auth: &file::Auth, values: &Values, section: &str) -> Result<Auth, Problems> {
+/// The way that counts, of those in the file: the one whose fields are set.
+pub(super) fn auth(ways: &[file::Auth], values: &Values, section: &str) -> Result<Auth, Problems> {
     let texts = Texts { values, section };
-    texts.auth(auth).map_err(|problem| vec![problem])
+    let told = |problem| vec![problem];
+    let ready: Vec<&file::Auth> =
+        ways.iter().filter(|way| texts.needed(way).all(|name| texts.has(name))).collect();
+    match ready[..] {
+        [] => texts.nothing_is_half(ways).map(|()| Auth::None).map_err(told),
+        [way] => texts.auth(way).map_err(told),
+        [_, second, ..] => {
+            let name = texts.needed(second).next().unwrap_or_default();
+            let problem = texts.at(name, "is a second way of proving who sends");
+            Err(told(problem.help("set the keys of one way only")))
+        }
+    }
+}
+
+/// The name of a field in a placeholder, and whether it must be there.
+pub(super) fn names(template: &str) -> impl Iterator<Item = (&str, bool)> {
+    template.split("{{").skip(1).filter_map(|rest| {
+        let (name, optional, _) = split(rest.split("}}").next()?)?;
+        Some((name, optional))
+    })
 }
 
 impl Texts<'_> {
+    /// The fields without which a way does not count.
+    fn needed<'a>(&self, way: &'a file::Auth) -> impl Iterator<Item = &'a str> + use<'a> {
+        let needed = |(name, optional): (&'a str, bool)| (!optional).then_some(name);
+        way.texts().into_iter().flat_map(move |text| names(text).filter_map(needed))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.values.constant(name).is_some()
+    }
+
+    /// No way counts: that is no mistake unless the key of one of them has been set.
+    fn nothing_is_half(&self, ways: &[file::Auth]) -> Result<(), Problem> {
+        for way in ways {
+            let lacking = self.needed(way).find(|name| !self.has(name));
+            let set = self.needed(way).find(|name| self.has(name) && !self.is_address(name));
+            if let (Some(lacking), Some(set)) = (lacking, set) {
+                let message =
+                    format!("is missing, and {}.{set} is of no use without it", self.section);
+                return Err(self.at(lacking, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_address(&self, name: &str) -> bool {
+        self.values.address(name).is_some()
+    }
+
+    fn at(&self, name: &str, message: impl Into<String>) -> Problem {
+        Problem::new(format!("{}.{name}", self.section), message)
+    }
+
     fn auth(&self, auth: &file::Auth) -> Result<Auth, Problem> {
         let no_header = |of: &str| {
             let problem = self.problem(of, "cannot stand in a header");
@@ -50,11 +104,18 @@ impl Texts<'_> {
                 };
                 Ok(Auth::Tokens(Box::new(Tokens::of_client(self.url(token_url)?, client))))
             }
-            file::Auth::Google { key, scope } => {
-                let account = Account::read(&self.text(key), &self.text(scope));
-                account
-                    .map(|account| Auth::Tokens(Box::new(Tokens::of_google(account))))
-                    .map_err(|wrong| self.problem(key, wrong))
+            file::Auth::Login { url, user, password, token } => {
+                let login = Login::new(&self.text(user), &self.text(password), token)
+                    .map_err(|_| no_header(password))?;
+                Ok(Auth::Tokens(Box::new(Tokens::of_login(self.url(url)?, login))))
+            }
+            file::Auth::Google { key, scope, token_url } => {
+                let mut account = Account::read(&self.text(key), &self.text(scope))
+                    .map_err(|wrong| self.problem(key, wrong))?;
+                if !self.text(token_url).is_empty() {
+                    account.token_url = self.url(token_url)?;
+                }
+                Ok(Auth::Tokens(Box::new(Tokens::of_google(account))))
             }
             file::Auth::Sigv4 { service, region, access_key, secret_key, session_token } => {
                 let token = self.text(session_token);
@@ -83,6 +144,14 @@ impl Texts<'_> {
             file::Auth::Xsiam { key, key_id } => {
                 Ok(Auth::Xsiam(Xsiam { key: self.text(key).into(), id: self.text(key_id) }))
             }
+            file::Auth::SharedAccess { resource, policy, key } => {
+                let (resource, policy) = (self.text(resource), self.text(policy));
+                Ok(Auth::SharedAccess(SharedAccess {
+                    resource,
+                    policy,
+                    key: self.text(key).into(),
+                }))
+            }
         }
     }
 
@@ -103,7 +172,6 @@ impl Texts<'_> {
 
     /// A problem with the field that `template` names first.
     fn problem(&self, template: &str, message: &str) -> Problem {
-        let name = template.split("{{").nth(1).and_then(|rest| rest.split(['}', '?', ':']).next());
-        Problem::new(format!("{}.{}", self.section, name.unwrap_or_default()), message)
+        self.at(names(template).map(|(name, _)| name).next().unwrap_or_default(), message)
     }
 }
