@@ -37,7 +37,7 @@ const fn numbers(name: &'static str, numbers: [u8; 6]) -> Scale {
 
 /// All scales.
 #[rustfmt::skip]
-pub static SCALES: [Scale; 17] = [
+pub static SCALES: [Scale; 19] = [
     numbers("syslog", [3, 6, 5, 4, 3, 2]),
     numbers("cef", [8, 1, 3, 6, 8, 10]),
     numbers("leef", [8, 1, 3, 5, 8, 10]),
@@ -56,6 +56,9 @@ pub static SCALES: [Scale; 17] = [
     words("opsgenie", ["P2", "P5", "P4", "P3", "P2", "P1"]),
     words("datadog", ["error", "info", "notice", "warning", "error", "critical"]),
     words("cortex", ["High", "Informational", "Low", "Medium", "High", "High"]),
+    words("alertmanager", ["critical", "info", "info", "warning", "critical", "critical"]),
+    // What there is before somebody adds a severity of their own.
+    words("splunk_soar", ["high", "low", "low", "medium", "high", "high"]),
     words("colour", ["#d9534f", "#5bc0de", "#5bc0de", "#f0ad4e", "#d9534f", "#a30000"]),
 ];
 

@@ -147,9 +147,12 @@ impl Entry {
     }
 
     /// How well its wire facts are known.
-    pub fn proof(&self) -> Proof {
+    pub fn proof(&self) -> Proof<'_> {
         match self {
             Self::Kind(kind) => kind.proof,
+            Self::Preset(preset) if preset.tested().is_some() => {
+                Proof::RealServer(preset.tested().unwrap_or_default())
+            }
             Self::Preset(preset) if preset.is_unverified() => Proof::UnverifiedFacts,
             Self::Preset(_) => Proof::Documented,
         }
@@ -184,6 +187,17 @@ impl Entry {
         match self {
             Self::Kind(kind) => kind.sample.into(),
             Self::Preset(preset) => preset.sample().into(),
+        }
+    }
+
+    /// A complete section for documents; `{{dir}}` stands for a folder.
+    pub fn example(&self) -> String {
+        match self {
+            Self::Kind(_) => {
+                let sample = self.sample().replace("{{peer}}", "https://siem.example");
+                sample.replace("{{host}}", "siem.example:514")
+            }
+            Self::Preset(preset) => preset.example(),
         }
     }
 

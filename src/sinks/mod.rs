@@ -52,7 +52,7 @@ pub struct Kind {
     /// Whether it writes what a `format` says; else its destination knows one form only.
     pub formats: bool,
     /// What backs the wire facts it was built from.
-    pub proof: Proof,
+    pub proof: Proof<'static>,
     /// What a delivery proves, what it does not, and where the product then shows the event: for
     /// whoever has just sent a test event.
     pub proves: &'static str,
@@ -91,9 +91,9 @@ impl Built {
 /// How well the wire facts of a kind are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Proof {
+pub enum Proof<'p> {
     /// Tested against the real thing (named here).
-    RealServer(&'static str),
+    RealServer(&'p str),
     /// Built from the vendor's documents.
     Documented,
     /// Some facts could not be verified; they are settings with safe defaults.

@@ -8,7 +8,7 @@ use super::destination::{Destination, Way};
 use reqwest::Method;
 
 use super::gateway::{Gateway, Told, fixture, told, until};
-use super::sinks::{KEY, files};
+use super::sinks::{KEY, files, write_secrets};
 use super::sinks_conformance::success;
 
 const SOURCE: &str = "[sources.superna]\ntype = \"superna\"\npath = \"/webhook\"\n";
@@ -68,7 +68,7 @@ async fn explains_bytes_are_those_of_the_wire_for_every_kind() {
             let routes = format!("[routes.all]\nsinks = \"{name}\"\n");
             let mut gateway = Gateway::prepared(&[SOURCE, &routes, &sample].concat());
             std::fs::create_dir(gateway.path("out")).unwrap();
-            std::fs::write(gateway.path("out/key"), format!("{KEY}\n")).unwrap();
+            write_secrets(&gateway.path("out"));
             gateway.launch().await;
             let posted = gateway.post("/webhook?wait=30s", body.clone()).await;
             assert_eq!(posted.json()["settled"], true, "{}: {posted:?}", kind.name());

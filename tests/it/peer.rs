@@ -2,7 +2,7 @@
 //! sent and answers by a script.
 //!
 //! Guarantees: a request is recorded, raw and whole, before its answer is made; connections are
-//! kept alive like a real server's; nothing outlives `stop` or the drop of the last handle. It is
+//! kept alive like a real server's; who asks for a token gets one, counted apart; nothing outlives `stop` or the drop of the last handle. It is
 //! no general server: no TLS (see `sinks_tls.rs`), no pipelining, no `Expect`.
 
 // A tool box: not every test uses every tool.
@@ -139,6 +139,8 @@ type Script = dyn Fn(&Request) -> Answer + Send + Sync;
 struct Book {
     script: Mutex<Arc<Script>>,
     requests: Mutex<Vec<Request>>,
+    /// Requests for tokens.
+    tokens: Mutex<Vec<Request>>,
     count: watch::Sender<usize>,
 }
 
@@ -162,6 +164,7 @@ impl Peer {
         let book = Arc::new(Book {
             script: Mutex::new(Arc::new(|_| Answer::ok("{}"))),
             requests: Mutex::default(),
+            tokens: Mutex::default(),
             count: watch::Sender::new(0),
         });
         let server = tokio::spawn(serve(listener, book.clone()));
@@ -195,6 +198,11 @@ impl Peer {
     /// The bodies of everything that came so far.
     pub fn bodies(&self) -> Vec<Bytes> {
         self.requests().iter().map(Request::plain).collect()
+    }
+
+    /// Every request for a token so far.
+    pub fn tokens(&self) -> Vec<Request> {
+        self.book.tokens.lock().unwrap().clone()
     }
 
     /// Forget what came so far; `wait_for` counts from here.
@@ -253,7 +261,26 @@ async fn converse(mut stream: TcpStream, book: &Book) {
     }
 }
 
+/// Whether a token is asked for: by OAuth's form, or by a login.
+fn wants_token(request: &Request) -> bool {
+    request.body.starts_with(b"grant_type=") || request.path.ends_with("/authenticate")
+}
+
+/// The `count`th token, by every name that it has.
+fn token(count: usize) -> Answer {
+    let token = format!("token-{count}");
+    let body = serde_json::json!({
+        "access_token": token, "token_type": "Bearer", "expires_in": 3_600, "data": { "token": token },
+    });
+    Answer::ok(body.to_string())
+}
+
 fn record(request: Request, book: &Book) -> Answer {
+    if wants_token(&request) {
+        let mut tokens = book.tokens.lock().unwrap();
+        tokens.push(request);
+        return token(tokens.len());
+    }
     let (script, is_head) = (book.script.lock().unwrap().clone(), request.method == "HEAD");
     book.requests.lock().unwrap().push(request.clone());
     book.count.send_modify(|count| *count += 1);

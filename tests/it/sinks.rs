@@ -20,8 +20,18 @@ pub const KEY: &str = "kEy-\"42\"/hunter2-0123456789";
 /// A folder with the secret that samples refer to.
 pub fn folder() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("key"), format!("{KEY}\n")).unwrap();
+    write_secrets(dir.path());
     dir
+}
+
+/// The secrets that samples refer to.
+pub const SECRETS: [&str; 3] = ["key", "whsec", "google.json"];
+
+pub fn write_secrets(dir: &Path) {
+    std::fs::write(dir.join("key"), format!("{KEY}\n")).unwrap();
+    std::fs::write(dir.join("whsec"), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\n").unwrap();
+    let account = super::gateway::fixture("google-service-account.json");
+    std::fs::write(dir.join("google.json"), account).unwrap();
 }
 
 /// The kind and the section of the only sink in `toml`.
@@ -97,7 +107,7 @@ pub fn failed(outcome: Outcome, cause: Cause) -> Fault {
 pub fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
     let mut files: Vec<_> = entries
-        .filter(|entry| entry.file_name() != "key")
+        .filter(|entry| SECRETS.iter().all(|secret| entry.file_name() != **secret))
         .map(|entry| (entry.file_name().into_string().unwrap(), unpacked(&entry.path())))
         .collect();
     files.sort();

@@ -204,7 +204,7 @@ impl Auth {
             Self::None => Vec::new(),
             Self::Bearer(text) | Self::StandardWebhooks(text) => vec![text],
             Self::Basic { user, password } => vec![user, password],
-            Self::Header { value, .. } => vec![value],
+            Self::Header { name, value } => vec![name, value],
             Self::Oauth2 { token_url, client_id, client_secret, scope, audience } => {
                 vec![token_url, client_id, client_secret, scope, audience]
             }

@@ -93,7 +93,7 @@ impl Texts<'_> {
                 Auth::basic(&self.text(user), &self.text(password)).map_err(|_| no_header(password))
             }
             file::Auth::Header { name, value } => {
-                Auth::header(name, &self.text(value)).map_err(|_| no_header(value))
+                Auth::header(&self.text(name), &self.text(value)).map_err(|_| no_header(value))
             }
             file::Auth::Oauth2 { token_url, client_id, client_secret, scope, audience } => {
                 let client = Client {
