@@ -207,6 +207,11 @@ impl Field {
         !self.optional && self.default.is_none()
     }
 
+    /// Whether it has a value, whatever the user leaves out.
+    pub fn is_always_set(&self) -> bool {
+        self.is_required() || self.default.is_some()
+    }
+
     /// Its part of the schema.
     pub fn schema(&self, generator: &mut SchemaGenerator) -> Value {
         let mut schema = match self.form {
