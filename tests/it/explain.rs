@@ -1,5 +1,7 @@
 //! Explain: which keys decided, and the bytes that the wire really gets.
 
+use std::io::Read;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use siemgate::sinks::{Catalogue, Entry};
@@ -19,7 +21,13 @@ fn explained(sink: &Value) -> Bytes {
         (Some(text), None) => Bytes::copy_from_slice(text.as_bytes()),
         (None, Some(hex)) => {
             let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-            (0..hex.len()).step_by(2).map(byte).collect()
+            let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+            if !bytes.starts_with(&[0x1f, 0x8b]) {
+                return bytes.into();
+            }
+            let mut plain = Vec::new();
+            flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut plain).unwrap();
+            plain.into()
         }
         _ => panic!("text or hex: {sink}"),
     }

@@ -48,7 +48,7 @@ fn written(built: &Built, event: &Shaped) -> String {
     let piece = piece(built, event);
     let body = built.sink.preview(std::slice::from_ref(&piece)).map_or(piece.bytes, |p| p.body);
     let text = String::from_utf8(body.to_vec()).unwrap();
-    match text.starts_with('{') {
+    match text.starts_with(['{', '[']) {
         true => text,
         false => {
             let pairs = reqwest::Url::parse(&format!("x:?{text}")).unwrap();

@@ -204,8 +204,12 @@ fn marks(kind: &Entry, piece: &Piece, body: &str) -> (String, String) {
     }
 }
 
-/// Whether the destination wants forms instead of JSON.
-fn is_form(stand: &Stand, pieces: &[Piece]) -> bool {
+/// Whether the destination wants forms or lines of text instead of JSON.
+fn is_no_json(stand: &Stand, pieces: &[Piece]) -> bool {
+    let is_line = |piece: &Piece| piece.bytes.starts_with(b"CEF:") || piece.bytes.starts_with(b"LEEF:");
+    if pieces.first().is_some_and(is_line) {
+        return true;
+    }
     let preview = stand.built.sink.preview(&pieces[..pieces.len().min(1)]);
     let headers = preview.map(|preview| preview.headers).unwrap_or_default();
     headers.iter().any(|(name, value)| name == "content-type" && value.contains("form"))
@@ -251,7 +255,7 @@ async fn all_arrive(stand: &Stand, bodies: &[String]) {
     for marker in expected {
         assert_eq!(text.matches(&marker).count(), 1, "{name}: {marker}");
     }
-    for bytes in arrived.iter().filter(|_| !is_form(stand, &pieces)) {
+    for bytes in arrived.iter().filter(|_| !is_no_json(stand, &pieces)) {
         let values =
             serde_json::Deserializer::from_slice(stand.at.json(bytes)).into_iter::<IgnoredAny>();
         assert!(values.into_iter().all(|value| value.is_ok()), "{name} sends invalid JSON");
