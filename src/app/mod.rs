@@ -401,10 +401,11 @@ fn admin_side(
         hosts.push(address.to_string());
     }
     let (workers, state, reloads) = (live.workers.clone(), live.clone(), live.clone());
-    let explaining = live.clone();
+    let (explaining, guarded) = (live.clone(), live.workers.clone());
     Data::new(Admin {
         ingress: live.ingress.clone(),
         offer: Arc::new(move |sink, extra| workers.offer(sink, extra)),
+        guarded: Arc::new(move |sink| guarded.is_guarded(sink)),
         not_ready: Arc::new(move || {
             if state.engine.log.stats().poisoned {
                 Some("the log's disk failed".to_owned())

@@ -4,7 +4,7 @@
 //! a plan opens no socket and writes nothing. It is what `check` shows and what `run` starts.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,9 +16,11 @@ use super::alarms::{Own, own};
 use crate::core::Timestamp;
 use crate::core::alarms::INTERNAL;
 use crate::core::config::{
-    DeliverySettings, JournalSettings, Layers, LogSettings, OneOrMany, Pin, Pins, Place, Problem,
-    Problems, QuarantineSettings, Section, ServerSettings, SinkPins, SourceDoor, StartSetting,
+    DeliverySettings, GuardSettings, JournalSettings, Layers, LogSettings, OneOrMany, Pin, Pins,
+    Place, Problem, Problems, QuarantineSettings, Section, ServerSettings, SinkPins, SourceDoor,
+    StartSetting,
 };
+use crate::core::delivery::GuardRules;
 use crate::core::finding::Finding;
 use crate::core::log::Start;
 use crate::core::sink::Class;
@@ -102,6 +104,8 @@ pub struct SinkPlan {
     pub built: sinks::Built,
     /// `[sinks.NAME.delivery]`
     pub delivery: DeliverySettings,
+    /// `[sinks.NAME.guard]`, where people read.
+    pub guard: Option<GuardRules>,
     /// Certificates that were accepted by hand, and what its destination last showed.
     pub pins: Arc<SinkPins>,
     /// Where it begins when it has no cursor.
@@ -228,6 +232,7 @@ impl Plan {
             tls = files.and_then(|read| reading.keep(read)).map(Arc::new);
             let files = server.admin_tls.as_ref().map(Material::of_admin);
             admin_tls = files.and_then(|read| reading.keep(read)).map(Arc::new);
+            reading.problems.extend(circles(server, &sinks));
         }
         // Only of a table that is whole: a mistyped route is not also a missing one.
         if !allow_unrouted && reading.problems.is_empty() {
@@ -370,6 +375,40 @@ fn without_certificates(server: &ServerSettings, sources: &Named<SourcePlan>) ->
     wants.map(told).collect()
 }
 
+/// Sinks that lead back to one of our own listeners.
+fn circles(server: &ServerSettings, sinks: &Named<SinkPlan>) -> Problems {
+    let tls = server.tls.iter().filter_map(|tls| tls.listen.as_ref()).flat_map(OneOrMany::as_slice);
+    let webhooks = server.listen.as_slice().iter().chain(tls);
+    let listeners: Vec<SocketAddr> =
+        webhooks.chain([&server.admin]).chain(&server.metrics).copied().collect();
+    let mut problems = Problems::new();
+    for (name, plan) in sinks {
+        let places = plan.iter().flat_map(|plan| plan.built.sink.reaches());
+        let own = |(host, port): (String, u16)| {
+            listeners.iter().find(|own| own.port() == port && is_at(own.ip(), &host))
+        };
+        if let Some(own) = places.filter_map(own).next() {
+            let message = format!(
+                "leads to this gateway's own listener {own}: events would go round in circles"
+            );
+            problems.push(
+                Problem::new(format!("sinks.{name}.url"), message)
+                    .help("put the destination's address there"),
+            );
+        }
+    }
+    problems
+}
+
+/// Whether `host` is certainly a way to a listener at `own`.
+fn is_at(own: IpAddr, host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<IpAddr>() {
+        Ok(ip) => ip == own || (own.is_unspecified() && (ip.is_loopback() || ip.is_unspecified())),
+        Err(_) => host == "localhost" && (own.is_loopback() || own.is_unspecified()),
+    }
+}
+
 fn sources_of(reading: &mut Reading, root: &mut Section) -> Named<SourcePlan> {
     let before = reading.problems.len();
     let tables = reading.table(root, "sources");
@@ -482,13 +521,34 @@ fn sink_of(
         }
     })?;
     let delivery = section.take("delivery").and_then(|section| section.read::<DeliverySettings>());
+    let guard = guard_of(&mut section, &kind);
     let start = start_of(&mut section);
-    let section = section.beside(["type", "delivery", "start"]);
+    let guards = is_read(kind.class()).then_some("guard");
+    let section = section.beside(["type", "delivery", "start"].into_iter().chain(guards));
     let built = kind.build(&section).map_err(|problems| meant_for_delivery(&key, problems));
-    let ((mut delivery, start), built) = both(both(delivery, start), built)?;
+    let (((mut delivery, guard), start), built) = both(both(both(delivery, guard), start), built)?;
     delivery.rate = delivery.rate.or(built.rate);
     let fingerprint = mixed(fingerprint, kind.fingerprint());
-    Ok(SinkPlan { name, kind, built, delivery, pins, start, fingerprint })
+    Ok(SinkPlan { name, kind, built, delivery, guard, pins, start, fingerprint })
+}
+
+/// Whether people read what sinks of this class deliver.
+fn is_read(class: Class) -> bool {
+    matches!(class, Class::People | Class::Incident)
+}
+
+/// `[sinks.NAME.guard]`: only where people read.
+fn guard_of(section: &mut Section, kind: &Entry) -> Result<Option<GuardRules>, Problems> {
+    let asked = section.table.contains_key("guard");
+    let guard = section.take("guard")?;
+    let key = guard.key.clone();
+    let rules = GuardRules::of(kind.class(), &guard.read::<GuardSettings>()?);
+    if rules.is_none() && asked {
+        let message = format!("a sink of type {} has no guard: it gets every event", kind.name());
+        let help = "remove this table; guards are for sinks that write to people or open tickets";
+        return Err(vec![Problem::new(key, message).help(help)]);
+    }
+    Ok(rules)
 }
 
 /// Changes when either changes.

@@ -8,9 +8,10 @@ use schemars::{Schema, schema_for};
 use serde_json::{Map, Value, json};
 
 use crate::core::config::{
-    AlarmSettings, DeliverySettings, HeartbeatSettings, JournalSettings, LogSettings,
-    QuarantineSettings, ServerSettings, SourceDoor, StartSetting,
+    AlarmSettings, DeliverySettings, GuardSettings, HeartbeatSettings, JournalSettings,
+    LogSettings, QuarantineSettings, ServerSettings, SourceDoor, StartSetting,
 };
+use crate::core::sink::Class;
 use crate::sinks::Entry;
 use crate::{routes, sources};
 
@@ -102,7 +103,12 @@ fn sink(kind: &Entry, defs: &mut Defs) -> Value {
     start["description"] =
         "Where a sink that has never run begins: \"now\", \"oldest\" or a time back.".into();
     start["default"] = "now".into();
-    let common = json!({ "properties": { "delivery": delivery, "start": start } });
+    let mut common = json!({ "properties": { "delivery": delivery, "start": start } });
+    if matches!(kind.class(), Class::People | Class::Incident) {
+        let mut guard = defs.part(schema_for!(GuardSettings));
+        guard["description"] = "What keeps people from being buried.".into();
+        common["properties"]["guard"] = guard;
+    }
     let own = defs.part(kind.schema());
     table(kind.name(), kind.about(), [own, common])
 }

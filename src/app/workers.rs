@@ -41,6 +41,12 @@ impl Workers {
         }
     }
 
+    /// Whether people read what `sink` delivers.
+    pub fn is_guarded(&self, sink: &str) -> bool {
+        let workers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        workers.get(sink).is_some_and(Delivery::is_guarded)
+    }
+
     pub fn each(&self, act: impl Fn(&Delivery)) {
         self.0.read().unwrap_or_else(PoisonError::into_inner).values().for_each(act);
     }
@@ -62,6 +68,7 @@ pub(super) fn spec(sink: SinkPlan, sinks: usize) -> Spec {
         sink: sink.built.sink,
         limits: sink.built.limits,
         settings: sink.delivery,
+        guard: sink.guard,
         start: sink.start,
         window_bytes: (BYTES_OUT / sinks.max(1)).clamp(SHARE.0, SHARE.1),
     }

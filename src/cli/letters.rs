@@ -62,6 +62,9 @@ pub(super) struct Replay {
     /// With --all: only this sink's.
     #[arg(long, value_name = "NAME", requires = "all")]
     sink: Option<String>,
+    /// Also to sinks that write to people or open tickets.
+    #[arg(long)]
+    notify: bool,
 }
 
 pub(super) fn dead(config: &Path, command: Dead) -> Exit {
@@ -70,12 +73,12 @@ pub(super) fn dead(config: &Path, command: Dead) -> Exit {
         Dead::List(list) => listed(config, base, &list),
         Dead::Show(one) => asked(config, false, &format!("{base}/{}", one.number)),
         Dead::Drop(one) => asked(config, true, &format!("{base}/{}/drop", one.number)),
-        Dead::Replay(Replay { number: Some(number), .. }) => {
-            asked(config, true, &format!("{base}/{number}/replay"))
+        Dead::Replay(Replay { number: Some(number), notify, .. }) => {
+            asked(config, true, &format!("{base}/{number}/replay?notify={notify}"))
         }
-        Dead::Replay(Replay { sink, .. }) => {
+        Dead::Replay(Replay { sink, notify, .. }) => {
             let only = sink.map(|sink| format!("&sink={sink}")).unwrap_or_default();
-            asked(config, true, &format!("{base}/replay?limit=1000{only}"))
+            asked(config, true, &format!("{base}/replay?limit=1000&notify={notify}{only}"))
         }
     })
 }

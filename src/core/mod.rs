@@ -13,6 +13,7 @@ pub mod duplicates;
 pub mod event;
 pub mod finding;
 pub mod heard;
+pub mod instance;
 pub mod letters;
 pub mod log;
 pub mod metrics;

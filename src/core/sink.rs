@@ -35,6 +35,11 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// Hosts and ports that it talks HTTP to, so that nobody makes a gateway post to itself.
+    fn reaches(&self) -> Vec<(String, u16)> {
+        Vec::new()
+    }
+
     /// Reach the destination with these credentials, delivering nothing.
     async fn probe(&self, now: Timestamp) -> Result<Probe, Fault>;
 

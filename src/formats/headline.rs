@@ -5,6 +5,7 @@
 
 use super::facts::Facts;
 use super::text;
+use crate::core::alarms::INTERNAL;
 use crate::core::finding::Severity;
 use crate::core::route::Shaped;
 
@@ -12,13 +13,12 @@ use crate::core::route::Shaped;
 pub const MOST: usize = 130;
 /// Longest name of a cluster in it.
 const CLUSTER: usize = 40;
-/// The source of the gateway's own events. They are about the gateway, so their titles name nobody.
-pub const OWN: &str = "siemgate";
 
 /// Such as `Critical: ransomware event, locked out on prod-8, 3 files`.
 pub fn headline(event: &Shaped) -> String {
     let (facts, finding) = (Facts::of(event), event.finding());
-    if let (OWN, Some(title)) = (facts.source, &finding.title) {
+    // The gateway's own events are about the gateway, so their titles name nobody.
+    if let (INTERNAL, Some(title)) = (facts.source, &finding.title) {
         return one_line(title, MOST);
     }
     let lead = match (finding.ended, finding.severity) {

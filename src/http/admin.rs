@@ -57,6 +57,8 @@ pub struct Admin {
     pub ingress: Data<Ingress>,
     /// The way to the workers.
     pub offer: Offer,
+    /// Whether people read what a sink delivers: old events reach them only on purpose.
+    pub guarded: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// Why the gateway is not ready, if it is not.
     pub not_ready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// Reload.
@@ -248,6 +250,17 @@ struct Selection {
     from: Position,
     /// At most so many, 1,000 at the most.
     limit: Option<usize>,
+    /// Replay to people, too.
+    #[serde(default)]
+    notify: bool,
+}
+
+/// How to replay one letter.
+#[derive(Debug, Deserialize)]
+struct Purpose {
+    /// Although people read what its sink delivers.
+    #[serde(default)]
+    notify: bool,
 }
 
 impl Selection {
@@ -420,10 +433,20 @@ async fn dead_show(request: HttpRequest, admin: Data<Admin>, number: web::Path<u
     Ok(HttpResponse::Ok().json(Json(view(&letter, true))))
 }
 
-async fn dead_replay((request, admin): Guarded, number: web::Path<u64>) -> Answer {
+async fn dead_replay(
+    (request, admin): Guarded,
+    number: web::Path<u64>,
+    purpose: Query<Purpose>,
+) -> Answer {
     guard(&request, &admin).await?;
     let letter = one(&admin.engine().dead, *number).await?;
     let sink = letter.note.sink.clone();
+    if (admin.guarded)(&sink) && !purpose.notify {
+        let error = format!(
+            "sink {sink} writes to people or opens tickets; to replay to them all the same, add --notify (notify=true)"
+        );
+        return Err(told(409, error));
+    }
     match (admin.offer)(&sink, Extra::Replay { letter: letter.number, event: letter.event }) {
         Some(true) => Ok(HttpResponse::Accepted().json(json!({ "replaying": 1 }))),
         Some(false) => Err(told(503, format!("sink {sink} has enough to replay; try again later"))),
@@ -435,15 +458,26 @@ async fn dead_replay_all((request, admin): Guarded, selection: Query<Selection>)
     guard(&request, &admin).await?;
     let dead = &admin.engine().dead;
     let letters = dead.list(selection.from, selection.label(), selection.limit()).await;
-    let (mut replaying, mut left) = (0, 0);
+    let (mut replaying, mut left, mut withheld) = (0, 0, 0);
     for letter in letters.map_err(unreadable)? {
         let sink = letter.note.sink.clone();
+        if (admin.guarded)(&sink) && !selection.notify {
+            withheld += 1;
+            continue;
+        }
         match (admin.offer)(&sink, Extra::Replay { letter: letter.number, event: letter.event }) {
             Some(true) => replaying += 1,
             _ => left += 1,
         }
     }
-    Ok(HttpResponse::Accepted().json(json!({ "replaying": replaying, "left": left })))
+    let mut answer = json!({ "replaying": replaying, "left": left });
+    if withheld > 0 {
+        answer["withheld"] = withheld.into();
+        answer["note"] =
+            "people read what these sinks deliver: --notify (notify=true) replays to them, too"
+                .into();
+    }
+    Ok(HttpResponse::Accepted().json(answer))
 }
 
 async fn dead_drop((request, admin): Guarded, number: web::Path<u64>) -> Answer {

@@ -28,6 +28,7 @@ use crate::core::delivery::Engine;
 use crate::core::duplicates::Duplicates;
 use crate::core::event::{Draft, Event, EventId, Position};
 use crate::core::heard::Heard;
+use crate::core::instance;
 use crate::core::letters::{Letters, QuarantineNote};
 use crate::core::log::Refusal;
 
@@ -154,8 +155,13 @@ async fn accept(
     ingress: &Ingress,
     door: &Door,
     request: &HttpRequest,
-    payload: Payload,
+    mut payload: Payload,
 ) -> Result<HttpResponse, Refused> {
+    if request.headers().get(instance::HEADER).is_some_and(|hop| *hop == *instance::id()) {
+        body::drain(&mut payload).await;
+        let error = "this gateway sent this event itself: one of its sinks leads back to it";
+        return Err(Refused::new(508, "loop", error));
+    }
     let sender = sender::of(request, &ingress.settings.load().trusted_proxies);
     let admitted = ingress.admit(door, request, payload, sender).await?;
     let body = ingress.body(door, admitted.read, sender).await?;

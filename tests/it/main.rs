@@ -20,6 +20,7 @@ mod destination;
 mod drain;
 mod explain;
 mod gateway;
+mod guards;
 mod guide;
 mod handshakes;
 mod heartbeat;

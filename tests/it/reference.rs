@@ -8,8 +8,8 @@ use std::path::Path;
 use schemars::{Schema, schema_for};
 use serde_json::Value;
 use siemgate::core::config::{
-    AlarmSettings, DeliverySettings, HeartbeatSettings, JournalSettings, LogSettings,
-    QuarantineSettings, ServerSettings, SourceDoor, StartSetting,
+    AlarmSettings, DeliverySettings, GuardSettings, HeartbeatSettings, JournalSettings,
+    LogSettings, QuarantineSettings, ServerSettings, SourceDoor, StartSetting,
 };
 use siemgate::{routes, sinks, sources};
 
@@ -125,6 +125,7 @@ fn reference() -> String {
         let _ = write!(text, "\n```toml\n{}\n```\n", sample.trim());
     }
     section(&mut text, "## `[sinks.NAME.delivery]`", &schema_for!(DeliverySettings));
+    section(&mut text, "## `[sinks.NAME.guard]`", &schema_for!(GuardSettings));
     for (title, mut schema) in [
         ("## `[alarms]`", schema_for!(AlarmSettings)),
         ("## `[heartbeat]`", schema_for!(HeartbeatSettings)),

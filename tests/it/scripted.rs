@@ -171,6 +171,7 @@ impl Stage {
             sink: sink.clone(),
             limits,
             settings,
+            guard: None,
             start: Start::Oldest,
             window_bytes: 8 << 20,
         };

@@ -44,6 +44,7 @@ pub fn section(toml: &str) -> (Entry, Section) {
     let mut section = sinks.take(&name).map_err(told).unwrap();
     let kind = section.take_text("type").unwrap();
     section.table.remove("delivery");
+    section.table.remove("guard");
     (Catalogue::default().get(&kind).map_err(told).unwrap().unwrap(), section)
 }
 

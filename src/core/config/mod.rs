@@ -30,8 +30,8 @@ pub use safety::read as read_file;
 pub use secret::{Secret, Secrets};
 pub use section::Section;
 pub use settings::{
-    AdminTls, BatchSettings, ClientCert, DeliverySettings, Engine, InFlight, JournalFormat,
-    JournalSettings, LogSettings, QuarantineSettings, RetrySettings, ServerSettings, StartSetting,
-    WebhookTls,
+    AdminTls, BatchSettings, ClientCert, DeliverySettings, Engine, GuardSettings, InFlight,
+    JournalFormat, JournalSettings, LogSettings, QuarantineSettings, RetrySettings, ServerSettings,
+    StartSetting, WebhookTls,
 };
 pub use units::{ByteSize, OneOrMany, Rate, Span};

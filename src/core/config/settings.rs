@@ -253,6 +253,41 @@ pub struct DeliverySettings {
     pub max_age: Option<Span>,
 }
 
+/// `[sinks.NAME.guard]`: what keeps people from being buried, for sinks that write to people or open
+/// tickets. What is held back is counted, told in one message, and named in the journal; sinks of
+/// other classes get every event.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuardSettings {
+    /// Whether an update goes to this sink because it was told of the incident, also where no route
+    /// gives it the update. Yes for alerts and tickets, no for messages, unless set.
+    pub follow: Option<bool>,
+    /// Most new incidents within an hour. Those beyond it are told together, in one message or ticket
+    /// with counts.
+    #[schemars(range(min = 1))]
+    pub new_per_hour: usize,
+    /// Events older than this are told together: after an outage nobody wants yesterday's news one by
+    /// one. `1h` for messages and `24h` for alerts and tickets unless set. An end still closes what was
+    /// opened.
+    pub stale_after: Option<Span>,
+    /// Whether drills and tests reach this sink.
+    pub simulated: bool,
+    /// How long what is held back is gathered. A first message about it leaves after a minute at most.
+    pub digest_every: Span,
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        Self {
+            follow: None,
+            new_per_hour: 30,
+            stale_after: None,
+            simulated: false,
+            digest_every: span(600),
+        }
+    }
+}
+
 /// When a batch leaves: whichever comes first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -42,6 +42,8 @@ pub(super) enum Origin {
     Replay(Position),
     /// An event that the log could not take; outside the ledger.
     Spill,
+    /// A digest of events that are held back, by its number: they end with it.
+    Digest(u64),
 }
 
 /// Equal Setup or Down verdicts in a row.

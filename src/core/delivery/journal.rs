@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use super::batch::Item;
 use crate::core::Timestamp;
+use crate::core::event::Event;
 use crate::core::sink::{Cause, Fault, Reply};
 
 /// How often an unchanged fault is repeated.
@@ -48,6 +49,15 @@ impl Journal {
                 "sent again what a broken connection may have lost: the destination may have these events twice"
             );
         }
+    }
+
+    /// The guard kept it back; `reason` says why.
+    pub fn held(&self, event: &Event, reason: &str) {
+        let finding = event.finding();
+        info!(
+            id = %event.id, sink = %self.sink, severity = %finding.severity,
+            state = finding.state.as_str(), reason, "held back"
+        );
     }
 
     pub fn dead(&self, item: &Item, fault: &Fault) {

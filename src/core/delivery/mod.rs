@@ -6,6 +6,7 @@
 //! bounded. It does not know what a destination is: see `core/sink.rs`.
 
 mod batch;
+mod guard;
 mod journal;
 mod pace;
 mod receipts;
@@ -23,6 +24,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use guard::GuardRules;
 pub use receipts::{Receipt, Receipts, Watch};
 
 use super::Timestamp;
@@ -88,6 +90,8 @@ pub struct Spec {
     pub limits: Limits,
     /// The `delivery` section.
     pub settings: DeliverySettings,
+    /// What keeps people from being buried, where people read.
+    pub guard: Option<GuardRules>,
     /// Where it begins when it has no cursor.
     pub start: Start,
     /// Encoded bytes it may hold in memory: its share of the gateway's budget.
@@ -150,6 +154,7 @@ pub struct Delivery {
     drain: CancellationToken,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    guarded: bool,
 }
 
 impl Delivery {
@@ -168,15 +173,21 @@ impl Delivery {
         let extras = Arc::new(Mutex::new(extras));
         let line = Line { engine, spec, extras, halt: halted, drain, stop };
         let (drain, stop) = (line.drain.clone(), line.stop.clone());
+        let guarded = line.spec.guard.is_some();
         // The one place that spawns a worker; `finish` joins it.
         #[allow(clippy::disallowed_methods)]
         let task = tokio::spawn(line.keep_running(reader));
-        Self { extra, halt, drain, stop, task }
+        Self { extra, halt, drain, stop, task, guarded }
     }
 
     /// Hand over an event that is not in the log; false when the worker holds enough of them.
     pub fn offer(&self, extra: Extra) -> bool {
         self.extra.try_send(extra).is_ok()
+    }
+
+    /// Whether people read what its sink delivers.
+    pub fn is_guarded(&self) -> bool {
+        self.guarded
     }
 
     /// Go on by these rules, and stop reading where they say; `finish` then waits for the end.

@@ -3,17 +3,28 @@
 //! Guarantees: cursor, counters, receipts and journal are told together, once; a dead letter is
 //! durable before the mark may pass its event. It decides nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::batch::{Item, Origin};
 use super::journal::Journal;
 use super::{Engine, Receipt};
 use crate::core::Timestamp;
-use crate::core::event::Position;
+use crate::core::event::{Event, EventId, Position};
 use crate::core::letters::DeadNote;
 use crate::core::log::{End, Reader};
 use crate::core::metrics::{SinkMetrics, Vitals};
 use crate::core::sink::{Fault, Reply};
+
+/// What a digest tells of.
+pub(super) struct Told {
+    positions: Vec<Position>,
+    /// Those whose receipts are kept.
+    ids: Vec<EventId>,
+    why: &'static str,
+    /// The digest's own id.
+    by: EventId,
+}
 
 /// The books of one delivery.
 pub(super) struct Books {
@@ -24,6 +35,10 @@ pub(super) struct Books {
     pub journal: Journal,
     /// Expired events that the counters know of.
     pub lapsed: u64,
+    /// The events that each digest under way tells of.
+    pub digests: BTreeMap<u64, Told>,
+    /// Digests so far.
+    pub digested: u64,
 }
 
 impl Books {
@@ -37,6 +52,7 @@ impl Books {
                 self.end(item.event.position, End::Delivered);
             }
             Origin::Spill => {}
+            Origin::Digest(number) => self.told(number),
             Origin::Replay(letter) => close_letter(&self.engine, letter, now).await,
         }
     }
@@ -50,8 +66,60 @@ impl Books {
 
     pub fn expired(&mut self, item: &Item) {
         self.receipt(item, Some(End::Expired), None, None);
-        if item.origin == Origin::Log {
-            self.end(item.event.position, End::Expired);
+        match item.origin {
+            Origin::Log => self.end(item.event.position, End::Expired),
+            Origin::Digest(number) => self.told(number),
+            Origin::Spill | Origin::Replay(_) => {}
+        }
+    }
+
+    /// Nobody is told of it: a drill.
+    pub fn left_out(&mut self, event: &Event) {
+        let note = format!(
+            "simulated events do not reach people unless asked for: [sinks.{}.guard] simulated = true sends them",
+            self.sink
+        );
+        self.metrics.held("simulated");
+        self.journal.held(event, "simulated");
+        self.engine.receipts.note(event.id, &self.sink, guarded(Some(End::Filtered), note));
+        self.end(event.position, End::Filtered);
+    }
+
+    /// It waits to be told in sum.
+    pub fn held_back(&mut self, event: &Event, why: &'static str) {
+        self.metrics.held(why);
+        self.journal.held(event, why);
+        let note = format!("held back ({why}), to be told in one message with others");
+        self.engine.receipts.note(event.id, &self.sink, guarded(None, note));
+    }
+
+    /// A digest called `by` is on its way.
+    pub fn digest(
+        &mut self,
+        positions: Vec<Position>,
+        ids: Vec<EventId>,
+        by: EventId,
+        why: &'static str,
+    ) -> Origin {
+        self.digested += 1;
+        self.digests.insert(self.digested, Told { positions, ids, why, by });
+        Origin::Digest(self.digested)
+    }
+
+    /// Events that digests under way tell of.
+    pub fn in_digests(&self) -> u64 {
+        self.digests.values().map(|told| told.positions.len() as u64).sum()
+    }
+
+    /// A digest has ended, and what it tells of with it.
+    fn told(&mut self, number: u64) {
+        let Some(told) = self.digests.remove(&number) else { return };
+        for id in told.ids {
+            let note = format!("held back ({}), and told in the message {}", told.why, told.by);
+            self.engine.receipts.note(id, &self.sink, guarded(Some(End::Filtered), note));
+        }
+        for position in told.positions {
+            self.end(position, End::Filtered);
         }
     }
 
@@ -77,6 +145,7 @@ impl Books {
         match item.origin {
             Origin::Log => self.end(item.event.position, End::Dead),
             Origin::Spill => {}
+            Origin::Digest(number) => self.told(number),
             // The new letter has taken the old one's place.
             Origin::Replay(letter) => close_letter(&self.engine, letter, now).await,
         }
@@ -121,6 +190,10 @@ impl Books {
             tracing::error!(sink = %self.sink, count, "events expired undelivered: the log had no room for them any more");
         }
     }
+}
+
+fn guarded(end: Option<End>, note: String) -> Receipt {
+    Receipt { end, attempts: 0, cause: None, note, reply: None }
 }
 
 /// The letter was replayed. If that cannot be written down the letter stays open and may be

@@ -5,10 +5,12 @@
 //! does not dead-letter a backlog. How events are chosen, paced, bisected and settled is in the
 //! pure neighbours; how they are encoded and sent is the sink's.
 
+mod guarding;
 mod intake;
 mod launch;
 mod verdict;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{BatchLimits, Hold, Item, ODD_AFTER, Origin, Others, Queue, Suspicion};
+use super::guard::{Guard, HELD};
 use super::journal::Journal;
 use super::pace::{Pace, PaceSettings};
 use super::settle::Books;
@@ -84,6 +87,8 @@ pub(super) struct Worker {
     suspect_flying: bool,
     /// What was wrong with the last attempt, if anything was.
     trouble: Option<Arc<str>>,
+    /// Where people read.
+    guard: Option<Guard>,
     /// How events fared since this worker began.
     others: Others,
     /// Parked because everything was refused.
@@ -100,7 +105,7 @@ struct Flying {
     from_log: u64,
     events: usize,
     bytes: usize,
-    oldest: std::collections::BTreeMap<Timestamp, usize>,
+    oldest: BTreeMap<Timestamp, usize>,
 }
 
 impl Flying {
@@ -171,6 +176,8 @@ impl Worker {
                 sink: spec.name,
                 engine,
                 lapsed: reader.standing().terms.expired,
+                digests: BTreeMap::new(),
+                digested: 0,
                 reader,
             },
             extras,
@@ -184,6 +191,7 @@ impl Worker {
             suspects: Suspects::default(),
             suspect_flying: false,
             trouble: None,
+            guard: spec.guard.map(Guard::new),
             others: Others::default(),
             refusing: false,
             seq: 0,
@@ -194,6 +202,7 @@ impl Worker {
 
     /// Deliver until drained or stopped; the cursor is stored on the way out.
     pub async fn run(mut self) {
+        self.recall().await;
         loop {
             self.tidy().await;
             let wake = self.dispatch(Instant::now());
@@ -227,6 +236,7 @@ impl Worker {
         self.read_from = self.read_from.filter(|at| *at > Instant::now());
         self.read_from.is_none()
             && self.queue.len() + self.flying.events < WINDOW_EVENTS
+            && self.held() < HELD as u64
             && self.queue.bytes() + self.flying.bytes < self.window_bytes
     }
 
@@ -246,6 +256,11 @@ impl Worker {
     /// Its successor sends the rest.
     fn hands_over(&self) -> bool {
         self.halt.borrow().as_ref().is_some_and(|halt| halt.at_once)
+    }
+
+    /// Events that the guard holds back, in a digest or not.
+    fn held(&self) -> u64 {
+        self.guard.as_ref().map_or(0, |guard| guard.held() as u64) + self.books.in_digests()
     }
 
     fn is_leaving(&self) -> bool {
@@ -269,7 +284,8 @@ impl Worker {
         }
         let end = self.until().unwrap_or_else(|| self.head.borrow().next);
         let caught_up = self.books.reader.standing().next >= end;
-        self.flights.is_empty() && ((self.queue.len() == 0 && caught_up) || !self.can_deliver())
+        self.flights.is_empty()
+            && ((self.queue.len() == 0 && self.held() == 0 && caught_up) || !self.can_deliver())
     }
 
     fn can_deliver(&self) -> bool {
@@ -405,10 +421,11 @@ impl Worker {
     fn publish(&mut self) {
         let waiting = self.queue.iter().map(|item| item.event.received).min();
         let flying = self.flying.oldest.keys().next().copied();
+        let held = self.guard.as_ref().and_then(Guard::oldest);
         let from_log = self.queue.iter().filter(|item| item.origin == Origin::Log).count() as u64;
         let vitals = Vitals {
-            in_hand: from_log + self.flying.from_log,
-            oldest: [waiting, flying].into_iter().flatten().min(),
+            in_hand: from_log + self.flying.from_log + self.held(),
+            oldest: [waiting, flying, held].into_iter().flatten().min(),
             state: self.pace.state(),
             trouble: self.trouble.clone(),
             ..Vitals::default()

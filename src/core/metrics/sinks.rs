@@ -23,10 +23,14 @@ use crate::core::sink::{Cause, Class};
 /// States of a delivery, as label values.
 pub const STATES: [&str; 4] = ["up", "busy", "down", "parked"];
 
+/// Reasons of a guard, as label values.
+pub const HELD: [&str; 3] = ["storm", "stale", "simulated"];
+
 /// The families of the sinks, and the sinks that have children in them.
 pub(super) struct Sinks {
     events: IntCounterVec,
     attempts: IntCounterVec,
+    held: IntCounterVec,
     seconds: HistogramVec,
     batch: HistogramVec,
     lag: IntGaugeVec,
@@ -54,6 +58,11 @@ impl Sinks {
                 "delivery_attempts_total",
                 "Requests to the destination, by what became of them.",
                 &["sink", "cause"],
+            )?,
+            held: f.counters(
+                "delivery_held_total",
+                "Events that a guard kept from people one by one, by its reason.",
+                &["sink", "reason"],
             )?,
             seconds: f.histograms(
                 "delivery_seconds",
@@ -118,6 +127,9 @@ impl Sinks {
         for cause in Cause::ALL.map(Cause::as_str).into_iter().chain(["ok"]) {
             let _ = self.attempts.remove_label_values(&[sink, cause]);
         }
+        for reason in HELD {
+            let _ = self.held.remove_label_values(&[sink, reason]);
+        }
         for state in STATES {
             let _ = self.state.remove_label_values(&[sink, state]);
         }
@@ -173,6 +185,7 @@ pub struct SinkMetrics {
     events: [IntCounter; 5],
     attempts: [IntCounter; 5],
     attempts_ok: IntCounter,
+    held: [IntCounter; 3],
     seconds: Histogram,
     batch: Histogram,
     event_seconds: Histogram,
@@ -219,6 +232,7 @@ impl SinkMetrics {
             events: End::ALL.map(event),
             attempts: Cause::ALL.map(attempt),
             attempts_ok: all.attempts.with_label_values(&[sink, "ok"]),
+            held: HELD.map(|reason| all.held.with_label_values(&[sink, reason])),
             seconds: all.seconds.with_label_values(&[sink]),
             batch: all.batch.with_label_values(&[sink]),
             event_seconds: all.event_seconds.with_label_values(&[sink]),
@@ -235,6 +249,13 @@ impl SinkMetrics {
     /// `count` events ended so.
     pub fn settled(&self, end: End, count: u64) {
         self.events[end as usize].inc_by(count);
+    }
+
+    /// A guard kept an event back.
+    pub fn held(&self, reason: &str) {
+        if let Some(index) = HELD.iter().position(|known| *known == reason) {
+            self.held[index].inc();
+        }
     }
 
     /// One request of `events` events came back.

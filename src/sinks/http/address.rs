@@ -33,6 +33,11 @@ impl Address {
         self.url.scheme() == "https"
     }
 
+    /// Host and port.
+    pub fn place(&self) -> Option<(String, u16)> {
+        Some((self.url.host_str()?.to_owned(), self.url.port_or_known_default()?))
+    }
+
     /// The parts that may be secret, to be masked in replies: an echo may leave the query out.
     pub fn private(&self) -> impl Iterator<Item = &str> {
         let whole = tail(self.url.as_str());

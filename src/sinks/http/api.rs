@@ -143,6 +143,10 @@ impl<A: HttpApi> Sink for ApiSink<A> {
         Some(self.http.preview(request))
     }
 
+    fn reaches(&self) -> Vec<(String, u16)> {
+        self.http.to.clone()
+    }
+
     async fn probe(&self, now: Timestamp) -> Result<Probe, Fault> {
         let answer = self.ask(|| self.api.probe(), "probe", now).await?;
         self.api.probed(&answer, verdict(&answer, &self.http.advice, now))

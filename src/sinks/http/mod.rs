@@ -27,6 +27,7 @@ use serde::de::DeserializeOwned;
 use super::part;
 use super::tls::{Tls, Trust};
 use crate::core::config::{Problem, Problems, Secret, Section, Span};
+use crate::core::instance;
 use crate::core::sink::{Fault, Preview};
 use reply::Masks;
 
@@ -74,6 +75,8 @@ pub struct Http {
     tls: Option<Tls>,
     masks: Masks,
     advice: Advice,
+    /// Hosts and ports that it talks to.
+    to: Vec<(String, u16)>,
 }
 
 /// Where people look when something is wrong; goes into notes.
@@ -111,7 +114,8 @@ impl Http {
         let paths = to.iter().copied().chain(connection.proxy.as_ref()).flat_map(Address::private);
         let advice = Advice { section: section.key.clone(), credential: credential.into() };
         let masks = Masks::new(secrets.iter().map(|secret| secret.expose()).chain(paths));
-        Ok(Self { client, tls, masks, advice })
+        let to = to.iter().filter_map(|to| to.place()).collect();
+        Ok(Self { client, tls, masks, advice, to })
     }
 
     /// `request` for people: no credentials, and no path, which may be one.
@@ -140,6 +144,7 @@ impl Http {
     pub async fn exchange(&self, request: Request) -> Result<Answer, Fault> {
         let place = address::shown(&request.url);
         let sent = self.client.request(request.method, request.url).headers(request.headers);
+        let sent = sent.header(instance::HEADER, instance::id());
         let sent = sent.timeout(LONGEST).body(request.body).send().await;
         let failed = |error| trouble::fault(error, &place, self);
         let response = sent.map_err(failed)?;

@@ -37,7 +37,7 @@ pub fn cause(status: u16, wait: bool) -> Cause {
         425 | 429 => Cause::Busy,
         503 if wait => Cause::Busy,
         413 => Cause::TooLarge,
-        401 | 403 | 404 | 405 | 407 | 410 | 501 => Cause::Setup,
+        401 | 403 | 404 | 405 | 407 | 410 | 501 | 508 => Cause::Setup,
         408 | 500..=599 => Cause::Down,
         400..=499 => Cause::Refused,
         _ => Cause::Setup,
@@ -57,6 +57,9 @@ fn note(answer: &Answer, cause: Cause, advice: &Advice) -> String {
         (405 | 501, _) => {
             format!("this address does not take this kind of request; check {section}.url")
         }
+        (508, _) => format!(
+            "this destination leads back to where the events come from; check {section}.url"
+        ),
         (407, _) => format!("the proxy wants a login; check {section}.proxy"),
         (300..=399, _) => format!(
             "the destination points elsewhere{}, and redirects are never followed; put the final address into {section}.url",

@@ -265,7 +265,7 @@ impl Preset {
 
 fn is_taken(name: &str) -> bool {
     let has = |schema: Schema| schema.to_value()["properties"].get(name).is_some();
-    matches!(name, "type" | "delivery" | "start" | "format")
+    matches!(name, "type" | "delivery" | "guard" | "start" | "format")
         || has(schema_for!(Connection))
         || has(schema_for!(Common))
         || has(schema_for!(Reading))

@@ -34,10 +34,8 @@ impl Worker {
             match step {
                 Step::Event(event) => {
                     let choice = rules.select.choose(&event);
-                    match choice.route_for(&self.books.sink) {
-                        Some(route) => {
-                            self.take_in(event, route.clone(), Origin::Log, &rules).await
-                        }
+                    match self.route(&event, &choice) {
+                        Some(route) => self.admit(event, route, &rules).await,
                         None => self.books.end(event.position, End::Filtered),
                     }
                 }

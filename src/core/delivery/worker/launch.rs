@@ -10,6 +10,7 @@ use futures_util::future::FutureExt;
 use tokio::time::Instant;
 
 use super::super::batch::{BatchLimits, Ready};
+use super::super::guard::Guard;
 use super::super::pace::Permit;
 use super::{CONDEMNED_FOR, Landed, Way, Worker};
 use crate::core::finding::Severity;
@@ -21,6 +22,7 @@ impl Worker {
         if self.hands_over() {
             return None;
         }
+        self.tell_held(now);
         loop {
             match self.pace.permit(now, self.flights.len()) {
                 Permit::Send => {
@@ -51,13 +53,12 @@ impl Worker {
     pub(super) fn wake(&self, at: Option<Instant>) -> Option<Instant> {
         let suspects = self.suspects.wake().filter(|_| self.pace.is_up() && !self.suspect_flying);
         let condemned = self.condemned().map(|(since, _)| since + CONDEMNED_FOR).min();
-        let aging = self
-            .max_age
-            .filter(|_| self.queue.len() > 0)
-            .map(|_| Instant::now() + Duration::from_secs(1));
+        let ages = self.max_age.is_some() || self.guard.is_some();
+        let aging = (ages && self.queue.len() > 0).then(|| Instant::now() + Duration::from_secs(1));
+        let held = self.guard.as_ref().and_then(Guard::due).filter(|_| self.pace.is_up());
         // Never at once: what could be done now has been done.
         let soonest = Instant::now() + Duration::from_millis(5);
-        [at, suspects, condemned, aging, self.read_from]
+        [at, suspects, condemned, aging, held, self.read_from]
             .into_iter()
             .flatten()
             .min()

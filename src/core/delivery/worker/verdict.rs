@@ -195,6 +195,7 @@ impl Worker {
                 self.books.expired(&item);
             }
         }
+        self.hold_late();
         let now = Instant::now();
         let ripe: Vec<u64> = self
             .condemned()
