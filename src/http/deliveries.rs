@@ -21,7 +21,7 @@ pub const LONGEST: Duration = Duration::from_secs(60);
 pub struct DeliveryView {
     /// The sink.
     pub sink: Arc<str>,
-    /// `delivered`, `dead`, `expired`, `pending`; or `settled` when it ended before the gateway
+    /// `delivered`, `dead`, `expired`, `filtered` (by the sink's guard), `pending`; or `settled` when it ended before the gateway
     /// was last started, so that how it ended is no longer in memory.
     pub state: &'static str,
     /// HTTP status of the destination's last reply.

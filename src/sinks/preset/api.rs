@@ -175,7 +175,7 @@ impl Compiled {
         };
         match self.form {
             Form::Lines => out.extend_from_slice(view.body()),
-            Form::Form => {
+            Form::Pairs => {
                 event.write(&mut out, view);
                 out = frame::form(&out);
             }
@@ -367,7 +367,7 @@ fn headers(file: &File, fields: Lookup<'_>, kinds: &Kinds<'_>) -> Result<HeaderM
     let kind = file.request.content_type.as_deref().unwrap_or(match file.body.frame {
         Form::Ndjson | Form::Bulk => "application/x-ndjson",
         Form::Lines => "text/plain",
-        Form::Form => "application/x-www-form-urlencoded",
+        Form::Pairs => "application/x-www-form-urlencoded",
         _ => "application/json",
     });
     let wrong = |name: &str| format!("request.headers.{name} cannot be a header");

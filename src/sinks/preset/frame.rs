@@ -27,7 +27,8 @@ pub(super) enum Form {
     /// For every event a line that says what to do with it (`action`), and its own.
     Bulk,
     /// One event a request, as a form: `name=value&…`. The event is a table of plain values.
-    Form,
+    #[serde(rename = "form")]
+    Pairs,
     /// A line of text each: the event is not JSON for the destination.
     Lines,
 }

@@ -214,7 +214,7 @@ impl Preset {
         let known = &self.file.limits;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let events = match self.file.body.frame {
-            frame::Form::Single | frame::Form::Form => 1,
+            frame::Form::Single | frame::Form::Pairs => 1,
             _ => known.events.unwrap_or(EVENTS),
         };
         let request = size(known.bytes.map_or(BYTES, |bytes| bytes.0));

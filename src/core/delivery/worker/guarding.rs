@@ -27,8 +27,11 @@ impl Worker {
     pub(super) async fn recall(&mut self) {
         let Some(mut guard) = self.guard.take() else { return };
         let (rules, log) = (self.rules(), self.books.engine.log.clone());
-        let end = self.books.reader.standing().next;
-        let mut next = Position(end.0.saturating_sub(RECALLED)).max(log.stats().oldest);
+        let standing = self.books.reader.standing();
+        let end = standing.next;
+        // What came before it began was told to others only.
+        let first = log.stats().oldest.max(standing.start);
+        let mut next = Position(end.0.saturating_sub(RECALLED)).max(first);
         let now = (self.books.engine.clock)();
         while next < end {
             let page = match log.read(next, STEP).await {
@@ -84,6 +87,7 @@ impl Worker {
         let now = (self.books.engine.clock)();
         let is_late = |item: &&Item| {
             item.origin == Origin::Log
+                && item.hold.is_free()
                 && guard.is_late(item.event.received, item.event.finding(), now)
         };
         let late: Vec<u64> = self.queue.iter().filter(is_late).map(|item| item.seq).collect();
