@@ -255,10 +255,11 @@ async fn converse(
         if is_whole_request(&read) {
             let text = String::from_utf8_lossy(&read).into_owned();
             read.clear();
-            let answer = match text.contains("\r\n\r\ngrant_type=") || text.contains("/authenticate ") {
-                true => whole(200, r#"{"access_token":"t","data":{"token":"t"}}"#),
-                false => answer.lock().unwrap().clone(),
-            };
+            let answer =
+                match text.contains("\r\n\r\ngrant_type=") || text.contains("/authenticate ") {
+                    true => whole(200, r#"{"access_token":"t","data":{"token":"t"}}"#),
+                    false => answer.lock().unwrap().clone(),
+                };
             stream.write_all(answer.as_bytes()).await?;
             stream.flush().await?;
         }

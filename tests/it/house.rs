@@ -234,9 +234,14 @@ fn the_shipped_configuration_is_accepted() {
             fs::copy(&file, dir.path().join(file.file_name().unwrap())).unwrap();
         }
         let key = dir.path().join("key");
-        fs::write(&key, "not-a-real-key\n").unwrap();
+        // Some secrets are keys, others whole addresses.
+        fs::write(&key, "https://example.invalid/not-a-real-key\n").unwrap();
         let text = fs::read_to_string(&example).unwrap();
-        let text = text.replace("/etc/siemgate/sophos.key", &key.to_string_lossy());
+        let quoted = text.split('"').map(|part| match part.starts_with("/etc/siemgate/") {
+            true => key.to_string_lossy().into_owned(),
+            false => part.to_owned(),
+        });
+        let text = quoted.collect::<Vec<_>>().join("\"");
         let name = example.file_stem().unwrap();
         fs::write(dir.path().join(name), text).unwrap();
         if let Err(problems) = Plan::read(dir.path()) {

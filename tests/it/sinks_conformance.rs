@@ -195,9 +195,12 @@ fn marks(kind: &Entry, piece: &Piece, body: &str) -> (String, String) {
     match kind.class() {
         Class::People | Class::Incident => (piece.id.to_string(), piece.id.to_string()),
         // Inside a text or as base64 it looks different, so what was encoded is looked for.
-        Class::Siem | Class::Archive if !text(std::slice::from_ref(&piece.bytes)).contains(body) => {
+        Class::Siem | Class::Archive
+            if !text(std::slice::from_ref(&piece.bytes)).contains(body) =>
+        {
             let encoded = String::from_utf8_lossy(piece.bytes.trim_ascii()).into_owned();
-            let marker = if encoded.contains(&marker(body)) { marker(body) } else { encoded.clone() };
+            let marker =
+                if encoded.contains(&marker(body)) { marker(body) } else { encoded.clone() };
             (encoded, marker)
         }
         Class::Siem | Class::Archive => (body.to_owned(), marker(body)),
@@ -206,7 +209,8 @@ fn marks(kind: &Entry, piece: &Piece, body: &str) -> (String, String) {
 
 /// Whether the destination wants forms or lines of text instead of JSON.
 fn is_no_json(stand: &Stand, pieces: &[Piece]) -> bool {
-    let is_line = |piece: &Piece| piece.bytes.starts_with(b"CEF:") || piece.bytes.starts_with(b"LEEF:");
+    let is_line =
+        |piece: &Piece| piece.bytes.starts_with(b"CEF:") || piece.bytes.starts_with(b"LEEF:");
     if pieces.first().is_some_and(is_line) {
         return true;
     }
