@@ -14,7 +14,7 @@ cp README.md CHANGELOG.md LICENSE "$folder/"
 cp -R docs dashboards "$folder/"
 for file in config.d/*.toml config.d/*.example; do
     # Commands are run from any folder, so that a path must not depend on it.
-    sed -e 's/Every key here has this value anyway; c/C/' -e 's#"data/#"/var/lib/siemgate/#' -e 's/ *# relative to the working directory$//' \
+    sed -e 's/Every key here has this value anyway; c/C/' -e 's#\bdata/#/var/lib/siemgate/#g' -e 's/ *# relative to the working directory$//' \
         "$file" >"$folder/$file"
 done
 

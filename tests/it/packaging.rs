@@ -145,6 +145,11 @@ fn an_installation_is_complete_and_a_second_one_changes_nothing() {
     let shown = done(show.arg("--config").arg(&config).args(["config", "show"]).env("PATH", ""));
     assert!(shown.contains("/var/lib/siemgate/log") && shown.contains("/var/lib/siemgate/out/"));
     assert!(!shown.contains("\"data/"), "{shown}");
+    for file in fs::read_dir(&config).unwrap() {
+        let file = file.unwrap().path();
+        // Nor may a comment speak of a checkout's folder.
+        assert!(!fs::read_to_string(&file).unwrap().contains("data/"), "{}", file.display());
+    }
 
     let before = stranger.tree();
     stranger.install(&[]);
