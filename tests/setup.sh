@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests start by themselves: Prometheus, a real Alertmanager and syslog-ng, and what
 # judges the units, the scripts and the installation, from Debian's or Ubuntu's packages; Python's
-# modules into target/python; Grafana's types with npm into target/grafana. rsyslog cannot be installed
-# beside syslog-ng, so its package is only unpacked, into the rsyslog folder of the target folder. Does
-# nothing when they are there, and removes no package. Services are neither started nor enabled.
-# Without root or sudo it says what is missing; the tests then say what they skip, or fail when CI is
-# set.
+# modules into target/python; with npm Grafana's types into target/grafana, a token server into
+# target/node. rsyslog cannot be installed beside syslog-ng, so its package is only unpacked, into the
+# rsyslog folder of the target folder. Does nothing when they are there, and removes no package.
+# Services are neither started nor enabled. Without root or sudo it says what is missing; the tests
+# then say what they skip, or fail when CI is set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
@@ -110,7 +110,16 @@ install_types() {
     fi
 }
 
+# A token server of npm, into a folder of this checkout.
+install_node() {
+    local folder=$PWD/target/node wanted=oauth2-mock-server@7.2.1
+    [[ ! -x $folder/node_modules/.bin/oauth2-mock-server ]] || return 0
+    npm install --silent --no-audit --no-fund --prefix "$folder" "$wanted" >/dev/null ||
+        tell "not installed from npm: $wanted"
+}
+
 install_packages
 unpack_rsyslog
 install_modules
 install_types
+install_node

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use siemgate::core::Timestamp;
 use siemgate::core::event::{Draft, Event, EventId, Position};
 use siemgate::core::route::Shaped;
 use siemgate::core::sink::{Cause, Class, Piece};
@@ -22,8 +23,13 @@ fn kinds() -> Vec<Entry> {
 
 /// An event that was read by the decoder for Superna.
 fn event(body: &Value) -> Shaped {
+    event_at(body, now())
+}
+
+/// The same, received at `time`.
+pub fn event_at(body: &Value, time: Timestamp) -> Shaped {
     let body = Bytes::from(body.to_string());
-    let draft = Draft::new(EventId::fresh(), now(), "superna".into(), body.clone());
+    let draft = Draft::new(EventId::fresh(), time, "superna".into(), body.clone());
     let section = siemgate::core::config::Section::new("sources.superna", serde_json::Map::new());
     let source = (siemgate::sources::kind("superna").unwrap().build)(&section).unwrap();
     draft.decoded_by(|| source.decode(&body));

@@ -310,3 +310,136 @@ impl Items {
         Some(Fault::new(cause(status, false), format!("{status}{why}")).with_reply(reply))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use reqwest::header::HeaderMap;
+
+    use super::super::file::File;
+    use super::*;
+
+    /// What the shipped preset `name` makes of an answer to `sent` events.
+    fn judged(name: &str, status: u16, body: &str, sent: usize) -> Outcome {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let path = format!("{root}/src/sinks/presets/{name}.toml");
+        let file: File = toml_edit::de::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let body = body.to_owned().into();
+        let answer = Answer { status, headers: HeaderMap::new(), body, excerpt: String::new() };
+        let default = match status {
+            200..300 => Ok(answer.reply()),
+            _ => Err(Fault::new(cause(status, false), "by its status")),
+        };
+        file.reply.judge(&answer, default, sent)
+    }
+
+    fn faults(outcome: Outcome) -> Vec<(usize, Cause)> {
+        match outcome {
+            Outcome::Partly { faults, .. } => {
+                faults.into_iter().map(|(index, fault)| (index, fault.cause)).collect()
+            }
+            other => panic!("not partly: {other:?}"),
+        }
+    }
+
+    fn failed(outcome: Outcome) -> Cause {
+        match outcome {
+            Outcome::Failed(fault) => fault.cause,
+            other => panic!("not failed: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn splunk_names_the_event_at_fault_and_has_not_looked_at_the_later_ones() {
+        let body = r#"{"text":"Invalid data format","code":6,"invalid-event-number":1}"#;
+        let wanted = [(1, Cause::Refused), (2, Cause::Busy), (3, Cause::Busy)];
+        assert_eq!(faults(judged("splunk_hec", 400, body, 4)), wanted);
+        assert_eq!(failed(judged("splunk_hec", 400, body, 1)), Cause::Refused);
+        let index = r#"{"text":"Incorrect index","code":7,"invalid-event-number":0}"#;
+        assert_eq!(failed(judged("splunk_hec", 400, index, 4)), Cause::Setup);
+        let odd = r#"{"code":6,"invalid-event-number":99}"#;
+        assert_eq!(failed(judged("splunk_hec", 400, odd, 4)), Cause::Refused);
+    }
+
+    fn items(statuses: &[u16]) -> String {
+        let item = |status: &u16| {
+            format!(r#"{{"create":{{"status":{status},"error":{{"reason":"why {status}"}}}}}}"#)
+        };
+        let items: Vec<String> = statuses.iter().map(item).collect();
+        format!(r#"{{"errors":true,"items":[{}]}}"#, items.join(","))
+    }
+
+    #[test]
+    fn elasticsearch_answers_for_every_event() {
+        let outcome = judged("elasticsearch", 200, &items(&[201, 409, 429, 400, 404]), 5);
+        let wanted = [(2, Cause::Busy), (3, Cause::Refused), (4, Cause::Setup)];
+        assert_eq!(faults(outcome), wanted);
+        assert!(matches!(judged("opensearch", 200, &items(&[201, 409]), 2), Outcome::Delivered(_)));
+        assert_eq!(failed(judged("elasticsearch", 200, &items(&[429, 429]), 2)), Cause::Busy);
+        // An event without a result is not delivered.
+        assert_eq!(faults(judged("elasticsearch", 200, &items(&[201]), 2)), [(1, Cause::Down)]);
+        assert_eq!(failed(judged("elasticsearch", 200, "{}", 2)), Cause::Refused);
+        assert_eq!(failed(judged("elasticsearch", 200, "ok", 2)), Cause::Setup);
+    }
+
+    #[test]
+    fn what_otlp_rejects_is_not_delivered() {
+        let partly = |count: &str| {
+            let body = format!(r#"{{"partialSuccess":{{"rejectedLogRecords":{count}}}}}"#);
+            judged("otlp", 200, &body, 3)
+        };
+        assert_eq!(failed(partly("\"2\"")), Cause::Refused);
+        assert_eq!(failed(partly("2")), Cause::Refused);
+        assert!(matches!(partly("\"0\""), Outcome::Delivered(_)), "a warning");
+        assert!(matches!(judged("otlp", 200, "{}", 3), Outcome::Delivered(_)));
+    }
+
+    #[test]
+    fn logzio_counts_the_lines_that_it_has_not_taken() {
+        let counts = |bad: u32| {
+            let body = format!(
+                r#"{{"malformedLines":{bad},"oversizedLines":0,"successfulLines":2,"emptyLogLines":1}}"#
+            );
+            judged("logzio", 400, &body, 3)
+        };
+        assert!(matches!(counts(0), Outcome::Delivered(_)));
+        assert_eq!(failed(counts(1)), Cause::Refused);
+        assert_eq!(failed(judged("logzio", 400, "no token", 3)), Cause::Refused);
+    }
+
+    #[test]
+    fn a_success_that_says_otherwise_is_none() {
+        for (name, status, body, cause) in [
+            ("sentinelone", 200, r#"{"status":"error/server/backoff"}"#, Cause::Busy),
+            ("sentinelone", 200, r#"{"status":"error/client/badParam"}"#, Cause::Refused),
+            ("wazuh", 200, r#"{"error":1}"#, Cause::Refused),
+            ("cortex_xdr_alerts", 200, r#"{"reply":{"err_code":500}}"#, Cause::Refused),
+            ("cortex_xdr_alerts", 200, "hello", Cause::Setup),
+            ("loki", 260, "", Cause::Setup),
+        ] {
+            assert_eq!(failed(judged(name, status, body, 2)), cause, "{name}: {body}");
+        }
+        let known = r#"{"failed":true,"existing_container_id":7}"#;
+        assert!(matches!(judged("splunk_soar", 400, known, 1), Outcome::Delivered(_)));
+    }
+
+    proptest! {
+        /// Each event is delivered or has a fault, by its own result, whatever the mixture.
+        #[test]
+        fn no_event_takes_anothers_result(statuses in prop::collection::vec(
+            prop_oneof![Just(200u16), Just(201), Just(409), Just(429), Just(400), Just(503)], 1..40), more in 0usize..3) {
+            let sent = statuses.len() + more;
+            let bad: Vec<usize> = (0..sent)
+                .filter(|index| !matches!(statuses.get(*index), Some(200 | 201 | 409)))
+                .collect();
+            match judged("elasticsearch", 200, &items(&statuses), sent) {
+                Outcome::Delivered(_) => prop_assert!(bad.is_empty()),
+                Outcome::Failed(_) => prop_assert_eq!(bad.len(), sent),
+                Outcome::Partly { faults, .. } => {
+                    let found: Vec<usize> = faults.into_iter().map(|(index, _)| index).collect();
+                    prop_assert_eq!(found, bad);
+                }
+            }
+        }
+    }
+}
