@@ -36,8 +36,8 @@ lint: ## Check formatting and lints.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --profile $(PROFILE) --all-targets --target-dir $(TARGET) -- -D warnings
 
-docs: ## Write docs/configuration.md and docs/metrics.md anew from the code.
-	UPDATE_DOCS=1 $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it reference
+docs: ## Write docs/configuration.md, metrics.md and destinations.md anew from the code.
+	UPDATE_DOCS=1 $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it -- reference destinations
 
 dist: ## Build the tarball for old and new Linux: target/dist/*.tar.gz (ten minutes, once).
 	CARGO_TARGET_DIR=$(abspath $(TARGET)) packaging/dist.sh

@@ -262,7 +262,9 @@ fn documents_name_only_what_exists() {
         "CONTRIBUTING",
         "CHANGELOG",
         "dashboards/README",
+        "docs/destinations",
         "docs/metrics",
+        "docs/presets",
         "docs/runbook",
     ];
     for document in documents.map(|name| root().join(format!("{name}.md"))) {

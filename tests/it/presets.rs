@@ -115,6 +115,26 @@ ok = { json = { ok = true } }
 sample = { body = '{"ok":true}' }
 "#;
 
+/// The page that people copy from.
+#[tokio::test]
+async fn the_documented_example_is_accepted_as_it_stands() {
+    let page = std::fs::read_to_string(root().join("docs/presets.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).collect();
+    let [preset, section] = &blocks[..] else { panic!("{} blocks", blocks.len()) };
+    let inner = |block: &str| block.split("```").next().unwrap().to_owned();
+    let gateway = Gateway::prepared(
+        "[sources.superna]\ntype = \"superna\"\n[routes.all]\nsinks = [\"acme\"]\n",
+    );
+    std::fs::create_dir(gateway.path("config.d/presets")).unwrap();
+    gateway.configure("presets/acme.toml", &inner(preset));
+    std::fs::write(gateway.path("key"), "k\n").unwrap();
+    let section = inner(section).replace("/etc/siemgate/secrets/acme", "{{dir}}/key");
+    gateway.configure("50-acme.toml", &section);
+    let checked = gateway.cli(&["check"]).await;
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.out.contains("sink acme (acme)"), "{checked:?}");
+}
+
 const USING: &str = r#"
 [sources.superna]
 type = "superna"
