@@ -170,6 +170,62 @@ async fn standard_webhooks_own_library_accepts_the_signature() {
     assert!(!verify(&sent.text().replace("1", "2")), "another body");
 }
 
+/// Checked by the signer of AWS's own library: signed again from what arrived, it is the same. The
+/// query and a path with a space are part of it, and so is a token.
+#[tokio::test]
+async fn the_signer_of_aws_signs_the_same() {
+    let Some(python) = python("botocore") else { return };
+    let peer = Peer::start().await;
+    peer.always(Answer::ok(r#"{"errors":false,"items":[{"create":{"status":201}}]}"#));
+    let dir = folder();
+    let key = dir.path().join("key");
+    let sink = built(&format!(
+        "[sinks.a]\ntype = \"opensearch\"\nurl = \"{}\"\nindex = \"superna events\"\n\
+         pipeline = \"a b/\u{e4}\"\nregion = \"eu-central-1\"\naccess_key = \"AKIDEXAMPLE\"\n\
+         secret_key = {{ file = {key:?} }}\nsession_token = {{ file = {key:?} }}\n",
+        peer.url()
+    ));
+    delivered(send(&sink, Timestamp::now()).await);
+    let sent = peer.requests().remove(0);
+    let secret = std::fs::read_to_string(&key).unwrap();
+    let told = serde_json::json!({
+        "url": format!("{}{}", peer.url(), sent.path), "headers": sent.headers,
+        "hex": sent.body.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "key": secret.trim(),
+    });
+    let mut signer = Command::new(&python)
+        .args(["-c", SIGNED_AGAIN])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut signer.stdin.take().unwrap(), told.to_string().as_bytes())
+        .unwrap();
+    let output = signer.wait_with_output().unwrap();
+    let theirs = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(sent.header("authorization"), Some(theirs.trim()), "{sent:?}");
+}
+
+/// Signs a request that was received once more, at the time that it names.
+const SIGNED_AGAIN: &str = r#"
+import json, sys
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+told = json.load(sys.stdin)
+had = {name.lower(): value for name, value in told["headers"]}
+request = AWSRequest("POST", told["url"], data=bytes.fromhex(told["hex"]))
+for name in ("host", "content-type", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"):
+    request.headers[name] = had[name]
+request.context["timestamp"] = had["x-amz-date"]
+signer = SigV4Auth(Credentials("AKIDEXAMPLE", told["key"], told["key"]), "es", "eu-central-1")
+canonical = signer.canonical_request(request)
+to_sign = signer.string_to_sign(request, canonical)
+signature = signer.signature(to_sign, request)
+names = signer.signed_headers(signer.headers_to_sign(request))
+print(f"AWS4-HMAC-SHA256 Credential={signer.scope(request)}, SignedHeaders={names}, Signature={signature}")
+"#;
+
 #[test]
 fn one_way_is_chosen_by_the_keys_that_are_set() {
     let dir = folder();

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: the signature covers method, path, query, the headers named in it and the body, as
 //! they are sent; temporary credentials add their token. Checked against botocore's own signer
-//! (`tests/it/auth_sigv4.rs`).
+//! (`tests/it/sinks_auth.rs`).
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
