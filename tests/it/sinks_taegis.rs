@@ -30,7 +30,15 @@ async fn the_original_goes_out_unchanged_to_the_exact_address() {
     assert!(request.header("user-agent").unwrap().starts_with("siemgate/"));
     assert_eq!(request.header("content-length"), Some(body.len().to_string().as_str()));
     let names = request.headers.iter().map(|(name, _)| name.to_lowercase());
-    let known = ["authorization", "content-type", "user-agent", "content-length", "accept", "host"];
+    let known = [
+        "authorization",
+        "content-type",
+        "user-agent",
+        "content-length",
+        "accept",
+        "host",
+        "siemgate-hop",
+    ];
     assert!(names.into_iter().all(|name| known.contains(&name.as_str())), "{:?}", request.headers);
 }
 
