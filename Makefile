@@ -8,11 +8,12 @@ SIEMGATE ?= $(TARGET)/$(PROFILE)/siemgate
 # Where the printed example posts to; `server.listen` of CONFIG decides where the gateway listens.
 URL     ?= http://localhost:5000/webhook
 SAMPLE  ?= tests/fixtures/superna-critical-locked-out.json
+KILLS   ?= 200
 # Passed to cargo test, such as ARGS="--test it routes".
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test setup lint docs dist test-install
+.PHONY: help build run test soak setup lint docs dist test-install
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -31,6 +32,9 @@ setup: ## Install what the tests need (apt; root or sudo).
 
 test: setup ## Install what the tests need, then run all of them.
 	$(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) $(ARGS)
+
+soak: ## Kill the gateway under load KILLS times (200; ten minutes).
+	SIEMGATE_KILLS=$(KILLS) $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it -- crash:: --nocapture
 
 lint: ## Check formatting and lints.
 	$(CARGO) fmt --check
