@@ -25,6 +25,7 @@ mod guards;
 mod guide;
 mod handshakes;
 mod heartbeat;
+mod histories;
 mod hostile;
 mod house;
 mod incident_order;
