@@ -5,19 +5,20 @@
 //! never touches the network. A sink retries, counts and logs nothing: see `core/sink.rs`.
 
 mod auth;
+mod carried;
 mod catalogue;
 mod file;
 mod http;
+mod plain;
 pub mod preset;
+mod proofs;
 mod show;
 mod socket;
 mod stdout;
 mod syslog;
 mod taegis;
-mod tcp;
 mod ticket;
 mod tls;
-mod udp;
 mod words;
 
 use std::io;
@@ -51,8 +52,8 @@ pub struct Kind {
     pub idempotency: Idempotency,
     /// Whether it writes what a `format` says; else its destination knows one form only.
     pub formats: bool,
-    /// What backs the wire facts it was built from.
-    pub proof: Proof<'static>,
+    /// What the wire facts it was built from rest on.
+    pub proof: Proof,
     /// What a delivery proves, what it does not, and where the product then shows the event: for
     /// whoever has just sent a test event.
     pub proves: &'static str,
@@ -88,12 +89,11 @@ impl Built {
     }
 }
 
-/// How well the wire facts of a kind are known.
+/// What the wire facts of a kind rest on. Which real servers it was tried against is another
+/// question, which tests answer: `proofs.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Proof<'p> {
-    /// Tested against the real thing (named here).
-    RealServer(&'p str),
+pub enum Proof {
     /// Built from the vendor's documents.
     Documented,
     /// Some facts could not be verified; they are settings with safe defaults.
@@ -108,8 +108,8 @@ pub const KINDS: &[&Kind] = &[
     &ticket::jira::KIND,
     &preset::KIND,
     &syslog::KIND,
-    &tcp::KIND,
-    &udp::KIND,
+    &plain::TCP,
+    &plain::UDP,
     &file::KIND,
     &stdout::KIND,
 ];

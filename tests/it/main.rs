@@ -49,6 +49,7 @@ mod poison;
 mod presets;
 mod products;
 mod prometheus;
+mod proofs;
 mod quarantine;
 mod receiver;
 mod reference;

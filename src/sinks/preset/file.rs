@@ -38,8 +38,6 @@ pub(super) struct File {
     /// Some facts could not be verified; they are settings with safe defaults.
     #[serde(default)]
     pub unverified: bool,
-    /// The real product that the tests deliver to; they check that it is the one they ran.
-    pub tested: Option<String>,
     /// What to do in the product first.
     #[serde(default)]
     pub setup: String,

@@ -126,7 +126,6 @@ fn build(section: &Section) -> Result<Built, Problems> {
         class: Class::Siem,
         idempotency: Idempotency::None,
         unverified: false,
-        tested: None,
         setup: String::new(),
         proves: String::new(),
         fields,

@@ -18,6 +18,7 @@ mod template;
 mod view;
 mod ways;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,19 +58,13 @@ struct Common {
 impl Preset {
     /// Read the text of a file; `place` names it in problems.
     pub fn read(place: &Path, text: &str) -> Result<Self, Problems> {
-        let at = |line| Some(Place::Line { file: place.to_owned(), line });
-        let file: File = toml_edit::de::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-            vec![Problem::new("", error.message().replace('\n', "; ")).at(at(line))]
-        })?;
+        let file: File = toml_edit::de::from_str(text)
+            .map_err(|error| vec![mistake(place, text, error.span(), error.message())])?;
         let preset = Self { file, fingerprint: Sha256::digest(text).into() };
         let mistakes = preset.mistakes();
         match mistakes.is_empty() {
             true => Ok(preset),
-            false => {
-                Err(mistakes.into_iter().map(|told| Problem::new("", told).at(at(1))).collect())
-            }
+            false => Err(mistakes.iter().map(|told| mistake(place, text, None, told)).collect()),
         }
     }
 
@@ -140,11 +135,6 @@ impl Preset {
         let name = &self.file.name;
         let lines = self.file.fields.iter().filter_map(|(name, field)| field.example(name));
         format!("[sinks.{name}]\ntype = \"{name}\"\n{}", lines.collect::<String>())
-    }
-
-    /// The real product that the tests deliver to.
-    pub fn tested(&self) -> Option<&str> {
-        self.file.tested.as_deref()
     }
 
     /// The schema of its settings.
@@ -261,6 +251,14 @@ impl Preset {
         }
         found
     }
+}
+
+/// What is wrong with the text of the file `place`, at the line where `span` begins.
+pub(super) fn mistake(place: &Path, text: &str, span: Option<Range<usize>>, told: &str) -> Problem {
+    let start = span.map_or(0, |span| span.start);
+    let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+    let at = Place::Line { file: place.to_owned(), line };
+    Problem::new("", told.replace('\n', "; ")).at(Some(at))
 }
 
 fn is_taken(name: &str) -> bool {
