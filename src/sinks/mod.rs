@@ -23,13 +23,14 @@ mod words;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::core::config::{Problems, Rate, Section};
+use crate::core::config::{Problems, Rate, Section, Span};
 use crate::core::route::Shaped;
 use crate::core::sink::{Cause, Class, Fault, Idempotency, Limits, Piece, Sink};
 use crate::formats::{RAW, lines};
@@ -73,18 +74,27 @@ pub struct Built {
     pub limits: Limits,
     /// Most events in a time, unless the user sets another.
     pub rate: Option<Rate>,
+    /// How long one attempt may take, unless the user sets another.
+    pub timeout: Option<Span>,
 }
 
 impl Built {
     /// A sink with what its destination takes.
     pub fn new(sink: Arc<dyn Sink>, limits: Limits) -> Self {
-        Self { sink, limits, rate: None }
+        Self { sink, limits, rate: None, timeout: None }
     }
 
     /// The same with the vendor's rate.
     #[must_use]
     pub fn with_rate(mut self, rate: Option<Rate>) -> Self {
         self.rate = rate;
+        self
+    }
+
+    /// The same with a time that an attempt needs.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout.map(Span);
         self
     }
 }

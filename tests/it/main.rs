@@ -66,6 +66,7 @@ mod sinks_socket;
 mod sinks_taegis;
 mod sinks_tls;
 mod sources;
+mod splunk_acks;
 mod supervised;
 mod syslog_servers;
 mod vrl;

@@ -135,6 +135,7 @@ fn build(section: &Section) -> Result<Built, Problems> {
         reply: inline.reply,
         probe: inline.probe,
         ended: None,
+        ack: None,
     };
     let preset = Preset { file, fingerprint: [0; 32] };
     let told = |wrong: String| Problem::new(section.key.clone(), wrong);

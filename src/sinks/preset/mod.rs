@@ -4,6 +4,7 @@
 //! it; what it writes is valid JSON within the vendor's limits; what it does not say about answers
 //! keeps the safe default. It holds no code: what needs some is an [`HttpApi`] of its own.
 
+mod ack;
 mod api;
 mod ended;
 mod fields;
@@ -26,7 +27,7 @@ use schemars::{Schema, SchemaGenerator, schema_for};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::http::{Connection, Http};
+use super::http::{Connection, EXCHANGE, Http};
 use super::show::{self, Reading, Shown};
 use super::{Built, part};
 use crate::core::config::{Place, Problem, Problems, Section};
@@ -41,6 +42,9 @@ use file::File;
 const BYTES: u64 = 1_000_000;
 /// Events of a request where the vendor names no limit.
 const EVENTS: usize = 500;
+
+/// Requests at once where the vendor says nothing.
+const IN_FLIGHT: usize = 4;
 
 /// One preset, read and checked.
 pub struct Preset {
@@ -189,9 +193,10 @@ impl Preset {
         let to: Vec<_> = values.addresses().collect();
         let secrets: Vec<_> = values.secrets().map(|(_, secret)| secret).collect();
         let client = Http::to_all(section, self.credential(&values), &connection, &to, &secrets)?;
-        let limits = self.limits(&api);
+        let (limits, timeout) = (self.limits(&api), api.patience().map(|wait| wait + EXCHANGE));
         Ok(Built::new(Arc::new(super::http::ApiSink::new(client, api)), limits)
-            .with_rate(self.file.limits.rate))
+            .with_rate(self.file.limits.rate)
+            .with_timeout(timeout))
     }
 
     /// The field that people look at first when the credentials are wrong.
@@ -215,7 +220,10 @@ impl Preset {
             event_bytes: event,
             batch_events: events,
             batch_bytes: request,
-            in_flight: known.in_flight.unwrap_or(4),
+            in_flight: match (&self.file.ack, api.patience()) {
+                (Some(ack), Some(_)) => ack.in_flight,
+                _ => known.in_flight.unwrap_or(IN_FLIGHT),
+            },
             ordered: false,
         }
     }
