@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::preset::mistake;
+use super::preset::{mistake, no_name};
 use super::socket::Endpoint;
 use super::{Built, Kind, plain, socket, syslog};
 use crate::core::config::{Problems, Section};
@@ -76,6 +76,9 @@ impl Carried {
         let file: File = toml_edit::de::from_str(text)
             .map_err(|error| vec![mistake(place, text, error.span(), error.message())])?;
         let told = |wrong: String| vec![mistake(place, text, None, &wrong)];
+        if let Some(wrong) = no_name(&file.name) {
+            return Err(told(wrong));
+        }
         let name = &file.carrier.kind;
         let Some(kind) = CARRIERS.into_iter().find(|kind| kind.name == name) else {
             let known = CARRIERS.map(|kind| kind.name).join(", ");

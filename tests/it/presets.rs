@@ -280,6 +280,7 @@ async fn a_product_reached_by_syslog_is_a_file_of_defaults() {
     let datagram = text(&udp.wait_for(1).await[0]);
     assert!(datagram.contains(" gate my.app.superna: {\"id\""), "{datagram}");
     for (from, to, says) in [
+        ("name = \"acme_siem\"", "name = \"acme siem\"", "cannot be a name"),
         ("kind = \"syslog\"", "kind = \"sislog\"", "is none of syslog, tcp, udp"),
         ("tls://acme", "https://acme", "begins with another word"),
         ("framing = \"lf\"", "framing = \"crlf\"", "`crlf` is not one of: octet, lf"),

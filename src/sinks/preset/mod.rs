@@ -236,10 +236,7 @@ impl Preset {
             .iter()
             .flat_map(|(name, field)| field.mistakes(name, &file.fields))
             .collect();
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if file.name.is_empty() || !file.name.chars().all(plain) {
-            found.push(format!("`{}` cannot be a name: use a-z, 0-9 and _", file.name));
-        }
+        found.extend(no_name(&file.name));
         for name in file.fields.keys().filter(|name| is_taken(name)) {
             found.push(format!("fields.{name}: every sink has a key of this name already"));
         }
@@ -259,6 +256,13 @@ impl Preset {
         }
         found
     }
+}
+
+/// What is wrong with the name of a preset, if it cannot be one.
+pub(super) fn no_name(name: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let is_good = !name.is_empty() && name.chars().all(plain);
+    (!is_good).then(|| format!("`{name}` cannot be a name: use a-z, 0-9 and _"))
 }
 
 /// What is wrong with the text of the file `place`, at the line where `span` begins.
