@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Exit, failed, letters, pins, tell_problems};
 use crate::core::config::Section;
 use crate::core::sink::Class;
-use crate::sinks::{Catalogue, Entry};
+use crate::sinks::{Catalogue, Entry, Proof};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -77,6 +77,7 @@ fn facts(kind: &Entry) -> serde_json::Value {
         "class": kind.class(),
         "idempotency": kind.idempotency(),
         "proof": kind.proof(),
+        "tried": kind.tried(),
         "setup": kind.setup(),
         "proves": kind.proves(),
         "docs": kind.docs(),
@@ -104,9 +105,18 @@ fn list(shown: &[Entry]) {
 
 fn show(kind: &Entry) {
     println!("{}: {}\n", kind.name(), kind.about());
-    for (title, text) in
-        [("First", kind.setup()), ("A delivery proves", kind.proves()), ("Built from", kind.docs())]
-    {
+    let tried = kind.tried().join(", ");
+    let rests = match kind.proof() {
+        Proof::Documented => "what is documented",
+        Proof::UnverifiedFacts => "facts of which some could not be verified: try it first",
+    };
+    for (title, text) in [
+        ("First", kind.setup()),
+        ("A delivery proves", kind.proves()),
+        ("Built from", kind.docs()),
+        ("Rests on", rests),
+        ("Tried against", &tried),
+    ] {
         if !text.is_empty() {
             println!("{title}: {text}\n");
         }
@@ -127,6 +137,6 @@ fn show(kind: &Entry) {
     println!(
         "\nIn config.d/50-{}.toml:\n\n{}",
         kind.name(),
-        kind.sample_with("https://siem.example", "/etc/siemgate").trim()
+        kind.example().replace("{{dir}}", "/etc/siemgate").trim()
     );
 }

@@ -1,12 +1,22 @@
 //! The header of RFC 3164, for receivers that know no other.
 //!
 //! Guarantees: the time is UTC (the form has no zone), the day padded with a space; the host is a
-//! name without its domain; the tag has letters and digits only. The message itself is a format's.
+//! name without its domain; the tag is that of the user, else letters and digits only. The message
+//! itself is a format's.
 
 use super::facts::Facts;
 use super::scales;
 use super::text;
 use crate::core::route::Shaped;
+
+/// Longest tag. The RFC knows 32 characters; products that sort by it have longer ones.
+pub const TAG: usize = 128;
+
+/// A tag by the letter of the RFC, from any name.
+pub fn tag(name: &str) -> String {
+    let tag: String = name.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+    if tag.is_empty() { "siemgate".to_owned() } else { tag }
+}
 
 /// What the headers of one sink have in common.
 #[derive(Clone, Debug)]
@@ -18,13 +28,11 @@ pub struct Header {
 
 impl Header {
     /// A header; names are made to fit.
-    pub fn new(facility: u8, hostname: &str, app_name: &str) -> Self {
+    pub fn new(facility: u8, hostname: &str, tag: &str) -> Self {
         // An address keeps its dots, a name loses its domain.
         let is_address = hostname.parse::<std::net::IpAddr>().is_ok();
         let host = if is_address { hostname } else { hostname.split('.').next().unwrap_or("") };
-        let tag: String = app_name.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-        let tag = if tag.is_empty() { "siemgate".to_owned() } else { tag };
-        Self { facility, hostname: text::token(host, 255), tag }
+        Self { facility, hostname: text::token(host, 255), tag: text::token(tag, TAG) }
     }
 
     /// Everything before the message, with the space.

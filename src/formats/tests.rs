@@ -340,7 +340,7 @@ proptest! {
         }
         let kept: String = value.chars().map(text::shown).collect();
         prop_assert_eq!(read, kept);
-        let old = rfc3164::Header::new(1, &host, &app);
+        let old = rfc3164::Header::new(1, &host, &rfc3164::tag(&app));
         let line = old.write(&event);
         prop_assert!(line.len() <= old.longest());
         let (head, tag) = line.strip_suffix(": ").unwrap().rsplit_once(' ').unwrap();

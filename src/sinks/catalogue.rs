@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use schemars::Schema;
 
+use super::carried::Carried;
 use super::preset::Preset;
+use super::proofs;
 use super::{Built, KINDS, Kind, Proof};
 use crate::core::config::{Problem, Problems, Section, is_layer, read_file};
 use crate::core::sink::{Class, Idempotency};
@@ -28,14 +30,16 @@ pub const FOLDER: &str = "presets";
 pub enum Entry {
     /// Written in Rust.
     Kind(&'static Kind),
-    /// A preset.
+    /// A preset that speaks HTTP.
     Preset(Arc<Preset>),
+    /// A preset that a kind with a socket carries.
+    Carried(Arc<Carried>),
 }
 
 /// See the module.
 #[derive(Clone, Default)]
 pub struct Catalogue {
-    own: BTreeMap<String, Arc<Preset>>,
+    own: BTreeMap<String, Entry>,
 }
 
 impl Catalogue {
@@ -48,7 +52,7 @@ impl Catalogue {
         files.sort();
         for file in files {
             match read_file(&file).map_err(|problem| vec![problem]) {
-                Ok(text) => match Preset::read(&file, &text) {
+                Ok(text) => match Entry::read(&file, &text) {
                     Ok(preset) => problems.extend(catalogue.add(&file, preset)),
                     Err(found) => problems.extend(found),
                 },
@@ -58,14 +62,14 @@ impl Catalogue {
         if problems.is_empty() { Ok(catalogue) } else { Err(problems) }
     }
 
-    fn add(&mut self, file: &Path, preset: Preset) -> Option<Problem> {
+    fn add(&mut self, file: &Path, preset: Entry) -> Option<Problem> {
         let name = preset.name().to_owned();
         let taken = is_shipped(&name) || self.own.contains_key(&name);
         if taken {
             let message = format!("{}: there is a kind of sink `{name}` already", file.display());
             return Some(Problem::new("", message).help("give the preset another name"));
         }
-        self.own.insert(name, Arc::new(preset));
+        self.own.insert(name, preset);
         None
     }
 
@@ -75,7 +79,7 @@ impl Catalogue {
             return Ok(Some(Entry::Kind(kind)));
         }
         if let Some(preset) = self.own.get(name) {
-            return Ok(Some(Entry::Preset(preset.clone())));
+            return Ok(Some(preset.clone()));
         }
         match SHIPPED.iter().find(|(known, _)| *known == name) {
             Some((name, text)) => shipped(name, text).map(Some),
@@ -101,16 +105,24 @@ fn is_shipped(name: &str) -> bool {
 }
 
 fn shipped(name: &str, text: &str) -> Result<Entry, Problems> {
-    let place = format!("the shipped preset {name}");
-    Preset::read(Path::new(&place), text).map(|preset| Entry::Preset(Arc::new(preset)))
+    Entry::read(Path::new(&format!("the shipped preset {name}")), text)
 }
 
 impl Entry {
+    /// Read the text of a preset's file; `place` names it in problems.
+    fn read(place: &Path, text: &str) -> Result<Self, Problems> {
+        match Carried::is_meant(text) {
+            true => Carried::read(place, text).map(|it| Self::Carried(Arc::new(it))),
+            false => Preset::read(place, text).map(|it| Self::Preset(Arc::new(it))),
+        }
+    }
+
     /// The `type` in `[sinks.NAME]`.
     pub fn name(&self) -> &str {
         match self {
             Self::Kind(kind) => kind.name,
             Self::Preset(preset) => preset.name(),
+            Self::Carried(carried) => carried.name(),
         }
     }
 
@@ -119,6 +131,7 @@ impl Entry {
         match self {
             Self::Kind(kind) => kind.about,
             Self::Preset(preset) => preset.about(),
+            Self::Carried(carried) => carried.about(),
         }
     }
 
@@ -127,6 +140,7 @@ impl Entry {
         match self {
             Self::Kind(kind) => kind.class,
             Self::Preset(preset) => preset.class(),
+            Self::Carried(carried) => carried.class(),
         }
     }
 
@@ -135,6 +149,7 @@ impl Entry {
         match self {
             Self::Kind(kind) => kind.idempotency,
             Self::Preset(preset) => preset.idempotency(),
+            Self::Carried(carried) => carried.kind().idempotency,
         }
     }
 
@@ -143,19 +158,34 @@ impl Entry {
         match self {
             Self::Kind(kind) => kind.formats,
             Self::Preset(preset) => preset.formats(),
+            Self::Carried(carried) => carried.kind().formats,
         }
     }
 
-    /// How well its wire facts are known.
-    pub fn proof(&self) -> Proof<'_> {
+    /// The kind that carries it, for a product that is reached over a socket.
+    pub fn carrier(&self) -> Option<&'static Kind> {
+        match self {
+            Self::Carried(carried) => Some(carried.kind()),
+            Self::Kind(_) | Self::Preset(_) => None,
+        }
+    }
+
+    /// What its wire facts rest on.
+    pub fn proof(&self) -> Proof {
+        let of = |is_unverified| match is_unverified {
+            true => Proof::UnverifiedFacts,
+            false => Proof::Documented,
+        };
         match self {
             Self::Kind(kind) => kind.proof,
-            Self::Preset(preset) if preset.tested().is_some() => {
-                Proof::RealServer(preset.tested().unwrap_or_default())
-            }
-            Self::Preset(preset) if preset.is_unverified() => Proof::UnverifiedFacts,
-            Self::Preset(_) => Proof::Documented,
+            Self::Preset(preset) => of(preset.is_unverified()),
+            Self::Carried(carried) => of(carried.is_unverified()),
         }
+    }
+
+    /// The real servers that tests have delivered to with it.
+    pub fn tried(&self) -> Vec<String> {
+        proofs::of(self.name())
     }
 
     /// What a delivery proves, what it does not, and where the product then shows the event.
@@ -163,6 +193,7 @@ impl Entry {
         match self {
             Self::Kind(kind) => kind.proves,
             Self::Preset(preset) => preset.proves(),
+            Self::Carried(carried) => carried.proves(),
         }
     }
 
@@ -171,6 +202,7 @@ impl Entry {
         match self {
             Self::Kind(_) => "",
             Self::Preset(preset) => preset.setup(),
+            Self::Carried(carried) => carried.setup(),
         }
     }
 
@@ -179,6 +211,7 @@ impl Entry {
         match self {
             Self::Kind(_) => "",
             Self::Preset(preset) => preset.docs(),
+            Self::Carried(carried) => carried.docs(),
         }
     }
 
@@ -187,6 +220,7 @@ impl Entry {
         match self {
             Self::Kind(kind) => kind.sample.into(),
             Self::Preset(preset) => preset.sample().into(),
+            Self::Carried(carried) => carried.sample().into(),
         }
     }
 
@@ -198,6 +232,7 @@ impl Entry {
                 sample.replace("{{host}}", "siem.example:514")
             }
             Self::Preset(preset) => preset.example(),
+            Self::Carried(carried) => carried.example(),
         }
     }
 
@@ -214,6 +249,7 @@ impl Entry {
         match self {
             Self::Kind(kind) => (kind.schema)(),
             Self::Preset(preset) => preset.schema(),
+            Self::Carried(carried) => carried.schema(),
         }
     }
 
@@ -222,6 +258,7 @@ impl Entry {
         match self {
             Self::Kind(kind) => (kind.build)(section),
             Self::Preset(preset) => preset.build(section),
+            Self::Carried(carried) => carried.build(section),
         }
     }
 
@@ -230,6 +267,8 @@ impl Entry {
         match self {
             Self::Kind(kind) => (kind.success.0, kind.success.1.to_owned()),
             Self::Preset(preset) => preset.success(),
+            // A socket answers nothing.
+            Self::Carried(_) => (0, String::new()),
         }
     }
 
@@ -238,6 +277,7 @@ impl Entry {
         match self {
             Self::Kind(_) => [0; 32],
             Self::Preset(preset) => preset.fingerprint(),
+            Self::Carried(carried) => carried.fingerprint(),
         }
     }
 }

@@ -5,30 +5,32 @@
 //! never touches the network. A sink retries, counts and logs nothing: see `core/sink.rs`.
 
 mod auth;
+mod carried;
 mod catalogue;
 mod file;
 mod http;
+mod plain;
 pub mod preset;
+mod proofs;
 mod show;
 mod socket;
 mod stdout;
 mod syslog;
 mod taegis;
-mod tcp;
 mod ticket;
 mod tls;
-mod udp;
 mod words;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::core::config::{Problems, Rate, Section};
+use crate::core::config::{Problems, Rate, Section, Span};
 use crate::core::route::Shaped;
 use crate::core::sink::{Cause, Class, Fault, Idempotency, Limits, Piece, Sink};
 use crate::formats::{RAW, lines};
@@ -51,8 +53,8 @@ pub struct Kind {
     pub idempotency: Idempotency,
     /// Whether it writes what a `format` says; else its destination knows one form only.
     pub formats: bool,
-    /// What backs the wire facts it was built from.
-    pub proof: Proof<'static>,
+    /// What the wire facts it was built from rest on.
+    pub proof: Proof,
     /// What a delivery proves, what it does not, and where the product then shows the event: for
     /// whoever has just sent a test event.
     pub proves: &'static str,
@@ -72,12 +74,14 @@ pub struct Built {
     pub limits: Limits,
     /// Most events in a time, unless the user sets another.
     pub rate: Option<Rate>,
+    /// How long one attempt may take, unless the user sets another.
+    pub timeout: Option<Span>,
 }
 
 impl Built {
     /// A sink with what its destination takes.
     pub fn new(sink: Arc<dyn Sink>, limits: Limits) -> Self {
-        Self { sink, limits, rate: None }
+        Self { sink, limits, rate: None, timeout: None }
     }
 
     /// The same with the vendor's rate.
@@ -86,14 +90,20 @@ impl Built {
         self.rate = rate;
         self
     }
+
+    /// The same with a time that an attempt needs.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout.map(Span);
+        self
+    }
 }
 
-/// How well the wire facts of a kind are known.
+/// What the wire facts of a kind rest on. Which real servers it was tried against is another
+/// question, which tests answer: `proofs.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Proof<'p> {
-    /// Tested against the real thing (named here).
-    RealServer(&'p str),
+pub enum Proof {
     /// Built from the vendor's documents.
     Documented,
     /// Some facts could not be verified; they are settings with safe defaults.
@@ -108,8 +118,8 @@ pub const KINDS: &[&Kind] = &[
     &ticket::jira::KIND,
     &preset::KIND,
     &syslog::KIND,
-    &tcp::KIND,
-    &udp::KIND,
+    &plain::TCP,
+    &plain::UDP,
     &file::KIND,
     &stdout::KIND,
 ];

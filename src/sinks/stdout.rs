@@ -30,7 +30,7 @@ pub const KIND: Kind = Kind {
     class: Class::Archive,
     idempotency: Idempotency::None,
     formats: true,
-    proof: Proof::RealServer("a pipe"),
+    proof: Proof::Documented,
     proves: "that the line was written. Whether anybody reads it shows at the other end.",
     success: (0, ""),
     schema: || schemars::schema_for!(Settings),

@@ -144,6 +144,11 @@ fn the_kinds_of_sink_are_listed_for_people_and_machines() {
     }
     let one = run(&["sinks", "taegis"]);
     assert!(one.out.contains("* url") && one.out.contains("[sinks.sophos]"), "{one:?}");
+    // What a product reached by syslog wants, and what was tried.
+    let carried = run(&["sinks", "qradar"]);
+    assert!(carried.out.contains("address = \"tls://qradar.example:6514\""), "{carried:?}");
+    let tried = run(&["sinks", "alertmanager"]);
+    assert!(tried.out.contains("Tried against: Alertmanager"), "{tried:?}");
     let json: Value = serde_json::from_str(&run(&["sinks", "taegis", "--json"]).out).unwrap();
     let [facts] = &json.as_array().unwrap()[..] else { panic!("{json}") };
     assert_eq!((&facts["name"], &facts["class"]), (&"taegis".into(), &"siem".into()), "{facts}");

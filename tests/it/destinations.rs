@@ -19,61 +19,14 @@ const INTRODUCTION: &str = "\
 Every kind of sink: what to do in the product, a file for `config.d` that `siemgate check` accepts, the
 settings that are the kind's own, and what a delivery proves. Every sink also has the keys of
 `[sinks.NAME.delivery]`, and those for proxies and certificates; kinds that people read have `show`: [configuration.md](configuration.md).
-A product that is not here is often reached by `http`, `standard_webhook` or `syslog`; how to add one is
-in [presets.md](presets.md).
+A product that is not here is often reached by `http`, `standard_webhook` or `syslog`; how to add one, over
+HTTP or by syslog, is in [presets.md](presets.md).
 
 Facts come from the vendors' pages named below. *Documented* means built from them; *some facts not
 verified* means that a page could not be read whole or was not public: what could not be verified is a
-setting where that helps, so try with `siemgate send` first. *Real server* names what the tests deliver to.
+setting where that helps, so try with `siemgate send` first. *Tried against* names the real servers that the
+tests deliver to, or whose own library checks what arrives.
 ";
-
-const BY_SYSLOG: &[(&str, &str, &str)] = &[
-    (
-        "IBM QRadar",
-        "a log source of the type Universal LEEF with TLS Syslog; its identifier is the host in the header",
-        "address = \"tls://qradar.example:6514\"\nframing = \"lf\"\nformat = \"leef\"",
-    ),
-    (
-        "Securonix",
-        "a Remote Ingestion Node with a syslog importer for CEF. Its HTTP interface is not public",
-        "address = \"tls://rin.example:6514\"\nformat = \"cef\"",
-    ),
-    (
-        "Trellix Helix and ESM",
-        "a comm broker, or a receiver with a CEF data source",
-        "address = \"tls://receiver.example:6514\"\nformat = \"cef\"",
-    ),
-    (
-        "Arctic Wolf",
-        "the virtual sensor; there is no public interface for pushing",
-        "address = \"tcp://sensor.example:514\"\nformat = \"cef\"",
-    ),
-    (
-        "Devo",
-        "a relay that adds the tag, with a client certificate where it wants one",
-        "address = \"tls://relay.example:6514\"\nformat = \"cef\"",
-    ),
-    (
-        "FortiAnalyzer",
-        "a syslog device in an ADOM of the type Syslog",
-        "address = \"tls://fortianalyzer.example:6514\"\nformat = \"cef\"",
-    ),
-    (
-        "ManageEngine Log360",
-        "a syslog device with a custom CEF parser",
-        "address = \"tls://log360.example:6514\"\nformat = \"cef\"",
-    ),
-    (
-        "Stellar Cyber",
-        "a sensor with a log source for CEF",
-        "address = \"tcp://sensor.example:514\"\nformat = \"cef\"",
-    ),
-    (
-        "Wazuh 5",
-        "`<remote>` with connection syslog and our address in allowed-ips",
-        "address = \"tcp://wazuh.example:514\"",
-    ),
-];
 
 fn kinds() -> Vec<Entry> {
     Catalogue::default().all().map_err(told).unwrap()
@@ -104,9 +57,6 @@ fn the_list_of_destinations_says_what_the_catalogue_says() {
         of.sort_by_key(|kind| kind.name().to_owned());
         let _ = write!(text, "\n## {title}\n");
         of.iter().for_each(|kind| one(&mut text, kind));
-        if class == Class::Siem {
-            by_syslog(&mut text);
-        }
     }
     is_kept("docs/destinations.md", &text);
 }
@@ -123,11 +73,13 @@ fn one(text: &mut String, kind: &Entry) {
         Idempotency::Native => "An event that is sent twice is recognised.",
         Idempotency::None => "An event that is sent twice, as after a lost answer, is there twice.",
     };
-    let proof = match kind.proof() {
-        Proof::RealServer(which) => format!("Real server: {which}."),
+    let mut proof = match kind.proof() {
         Proof::Documented => "Documented.".to_owned(),
         Proof::UnverifiedFacts => "Some facts not verified.".to_owned(),
     };
+    if !kind.tried().is_empty() {
+        let _ = write!(proof, " Tried against {}.", kind.tried().join(", "));
+    }
     let page = match kind.docs() {
         "" => String::new(),
         page => format!(" Built from <{page}>."),
@@ -153,10 +105,13 @@ fn settings(text: &mut String, kind: &Entry) {
         "start",
     ];
     let schema = kind.schema().to_value();
+    // Of a product that another kind carries: where it differs.
+    let usual = kind.carrier().map(|carrier| (carrier.schema)().to_value());
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     let mut rows = String::new();
     for (name, key) in schema["properties"].as_object().into_iter().flatten() {
-        if COMMON.contains(&name.as_str()) {
+        let is_usual = usual.as_ref().is_some_and(|usual| usual["properties"][name] == *key);
+        if COMMON.contains(&name.as_str()) || is_usual && name != "address" {
             continue;
         }
         let star = if required.iter().any(|known| known == name) { " *" } else { "" };
@@ -171,15 +126,10 @@ fn settings(text: &mut String, kind: &Entry) {
     if !rows.is_empty() {
         let _ = write!(text, "| key | default | |\n|---|---|---|\n{rows}");
     }
-}
-
-fn by_syslog(text: &mut String) {
-    text.push_str("\n### Reached by syslog\n\nThese take events by syslog, so they are the kind `syslog` with these settings:\n\n");
-    for (product, setup, keys) in BY_SYSLOG {
-        let _ = write!(
-            text,
-            "**{product}:** {setup}.\n\n```toml\n[sinks.soc]\ntype = \"syslog\"\n{keys}\n```\n\n"
-        );
+    if let Some(carrier) = kind.carrier() {
+        let name = carrier.name;
+        let _ =
+            writeln!(text, "\nThese, and everything else that [{name}](#{name}) has, may be set.");
     }
 }
 
@@ -219,11 +169,6 @@ async fn check_accepts_every_file_of_the_document() {
         gateway.configure(&format!("40-{}.toml", kind.name()), &toml);
         names.push(name);
     }
-    for (number, (_, _, keys)) in BY_SYSLOG.iter().enumerate() {
-        let toml = format!("[sinks.by-syslog-{number}]\ntype = \"syslog\"\n{keys}\n");
-        gateway.configure(&format!("50-{number}.toml"), &toml);
-        names.push(format!("by-syslog-{number}"));
-    }
     gateway.configure("90-routes.toml", &format!("[routes.all]\nsinks = {names:?}\n"));
     gateway.set_env("KEY", "k");
     let checked = gateway.cli(&["check"]).await;
@@ -233,7 +178,7 @@ async fn check_accepts_every_file_of_the_document() {
 /// Whoever reads a kind's entry knows what to do and where to look.
 #[test]
 fn every_preset_says_what_to_do_and_what_it_proves() {
-    for kind in kinds().into_iter().filter(|kind| matches!(kind, Entry::Preset(_))) {
+    for kind in kinds().into_iter().filter(|kind| !matches!(kind, Entry::Kind(_))) {
         let name = kind.name();
         assert!(kind.setup().len() > 20 || kind.setup() == "Nothing.", "{name}: setup");
         assert!(

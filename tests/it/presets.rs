@@ -11,6 +11,7 @@ use siemgate::sinks::{Built, Catalogue, Entry};
 
 use super::gateway::{Gateway, fixture, until};
 use super::peer::{Answer, Peer};
+use super::receiver::Receiver;
 use super::sinks::{built, folder, now, told};
 
 fn root() -> &'static Path {
@@ -74,6 +75,11 @@ fn every_kind_writes_what_its_golden_file_says() {
             || kind.schema().to_value()["properties"]["gzip"].is_object();
         let toml =
             if plain && kind.name() != "http" { format!("{toml}gzip = false\n") } else { toml };
+        // Else it is this machine's name.
+        let toml = match kind.schema().to_value()["properties"]["hostname"].is_object() {
+            true => format!("{toml}hostname = \"gate\"\n"),
+            false => toml,
+        };
         let text = written(&kind, &built(&toml));
         let text = text.replace(&dir.path().display().to_string(), "{{dir}}");
         let path = root().join("tests/golden").join(format!("{}.txt", kind.name()));
@@ -120,19 +126,24 @@ sample = { body = '{"ok":true}' }
 async fn the_documented_example_is_accepted_as_it_stands() {
     let page = std::fs::read_to_string(root().join("docs/presets.md")).unwrap();
     let blocks: Vec<&str> = page.split("```toml\n").skip(1).collect();
-    let [preset, section] = &blocks[..] else { panic!("{} blocks", blocks.len()) };
+    let [preset, section, carried] = &blocks[..] else { panic!("{} blocks", blocks.len()) };
     let inner = |block: &str| block.split("```").next().unwrap().to_owned();
     let gateway = Gateway::prepared(
-        "[sources.superna]\ntype = \"superna\"\n[routes.all]\nsinks = [\"acme\"]\n",
+        "[sources.superna]\ntype = \"superna\"\n[routes.all]\nsinks = [\"acme\", \"siem\"]\n",
     );
     std::fs::create_dir(gateway.path("config.d/presets")).unwrap();
     gateway.configure("presets/acme.toml", &inner(preset));
     std::fs::write(gateway.path("key"), "k\n").unwrap();
     let section = inner(section).replace("/etc/siemgate/secrets/acme", "{{dir}}/key");
     gateway.configure("50-acme.toml", &section);
+    gateway.configure("presets/acme_siem.toml", &inner(carried));
+    let siem = "[sinks.siem]\ntype = \"acme_siem\"\naddress = \"tcp://localhost:514\"\n";
+    gateway.configure("51-siem.toml", siem);
     let checked = gateway.cli(&["check"]).await;
     assert_eq!(checked.code, Some(0), "{checked:?}");
-    assert!(checked.out.contains("sink acme (acme)"), "{checked:?}");
+    for sink in ["sink acme (acme)", "sink siem (acme_siem)"] {
+        assert!(checked.out.contains(sink), "{checked:?}");
+    }
 }
 
 const USING: &str = r#"
@@ -227,4 +238,64 @@ async fn mistakes_in_presets_are_told_with_file_and_help() {
             checked.err
         );
     }
+}
+
+const CARRIED: &str = r#"
+name = "acme_siem"
+about = "ACME SIEM: LEEF by syslog"
+class = "siem"
+[carrier]
+kind = "syslog"
+address = "tls://acme.example:6514"
+[carrier.defaults]
+framing = "lf"
+format = "leef"
+header = "rfc3164"
+max_bytes = "1000B"
+"#;
+
+/// The product's defaults hold unless the user sets another value, over whatever way they go.
+#[tokio::test]
+async fn a_product_reached_by_syslog_is_a_file_of_defaults() {
+    let (tcp, udp) = (Receiver::tcp().await, Receiver::udp().await);
+    let section = |name: &str, to: &Receiver, more: &str| {
+        let url = to.url();
+        format!(
+            "[sinks.{name}]\ntype = \"acme_siem\"\naddress = \"{url}\"\nhostname = \"gate\"\n{more}\n"
+        )
+    };
+    let mut gateway = Gateway::prepared(&format!(
+        "[sources.superna]\ntype = \"superna\"\n[routes.all]\nsinks = [\"a\", \"b\"]\n{}{}",
+        section("a", &tcp, "facility = \"audit\""),
+        section("b", &udp, "format = \"raw\"\ntag = \"my.app.superna\""),
+    ));
+    std::fs::create_dir(gateway.path("config.d/presets")).unwrap();
+    gateway.configure("presets/acme_siem.toml", CARRIED);
+    gateway.launch().await;
+    gateway.post("/webhook?wait=30s", fixture("superna-critical-locked-out.json")).await.ids();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let line = text(&tcp.wait_for(1).await[0]);
+    assert!(line.starts_with("<106>") && line.contains(" gate siemgate: LEEF:2.0|"), "{line}");
+    assert!(line.len() <= 1_000 && text(&tcp.came()[0]).ends_with('\n'), "{line}");
+    let datagram = text(&udp.wait_for(1).await[0]);
+    assert!(datagram.contains(" gate my.app.superna: {\"id\""), "{datagram}");
+    for (from, to, says) in [
+        ("name = \"acme_siem\"", "name = \"acme siem\"", "cannot be a name"),
+        ("kind = \"syslog\"", "kind = \"sislog\"", "is none of syslog, tcp, udp"),
+        ("tls://acme", "https://acme", "begins with another word"),
+        ("framing = \"lf\"", "framing = \"crlf\"", "`crlf` is not one of: octet, lf"),
+        ("format = ", "formt = ", "`formt`"),
+        (
+            "[carrier.defaults]",
+            "[request]\nurl = \"x\"\n[carrier.defaults]",
+            "unknown field `request`",
+        ),
+    ] {
+        gateway.configure("presets/acme_siem.toml", &CARRIED.replace(from, to));
+        let checked = gateway.cli(&["check"]).await;
+        let good = checked.err.contains("acme_siem.toml") && checked.err.contains(says);
+        assert!(good && checked.code == Some(78), "{to}: {checked:?}");
+    }
+    gateway.configure("presets/acme_siem.toml", CARRIED);
+    gateway.finish().await;
 }

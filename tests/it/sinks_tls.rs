@@ -13,9 +13,11 @@ use crate::sinks::{build, built, delivered, folder, send, told};
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 
-/// The kinds that speak TLS.
+/// The kinds that speak TLS. A product that one of them carries is that kind with other defaults.
 fn kinds() -> impl Iterator<Item = Entry> {
-    let speaks = |kind: &Entry| kind.schema().to_value()["properties"]["ca_file"].is_object();
+    let speaks = |kind: &Entry| {
+        kind.carrier().is_none() && kind.schema().to_value()["properties"]["ca_file"].is_object()
+    };
     Catalogue::default().all().unwrap().into_iter().filter(speaks)
 }
 

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::gateway::{Gateway, until};
 use super::products::{Process, free_port, have};
+use super::proofs::proved;
 
 /// A running receiver with a port for each way, and the file of what it read.
 struct Server {
@@ -392,6 +393,12 @@ structured_data = { "origin@32473" = { note = "a\"b]c\\d" } }"#;
         match message.get("data") {
             Some(data) => assert_eq!(data, "a\"b]c\\d", "{way}"),
             None => assert_eq!(message["sd"], r#"[origin@32473 note="a\"b\]c\\d"]"#, "{way}"),
+        }
+    }
+    for server in &servers {
+        match server.name {
+            "syslog-ng" => proved("syslog", "syslog-ng"),
+            _ => proved("syslog", "rsyslog"),
         }
     }
     gateway.finish().await;

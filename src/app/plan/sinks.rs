@@ -65,6 +65,7 @@ fn sink_of(
     let built = kind.build(&section).map_err(|problems| meant_for_delivery(&key, problems));
     let (((mut delivery, guard), start), built) = both(both(both(delivery, guard), start), built)?;
     delivery.rate = delivery.rate.or(built.rate);
+    delivery.timeout = delivery.timeout.or(built.timeout);
     let fingerprint = mixed(fingerprint, kind.fingerprint());
     Ok(SinkPlan { name, kind, built, delivery, guard, pins, start, fingerprint })
 }

@@ -245,7 +245,7 @@ pub struct DeliverySettings {
     pub in_flight: InFlight,
     /// Most events in a time, such as `"200/s"`. No limit unless set.
     pub rate: Option<Rate>,
-    /// How long one attempt may take. 30 s unless set.
+    /// How long one attempt may take. 30 s unless set, longer where a kind waits for a confirmation.
     pub timeout: Option<Span>,
     /// Waits between attempts.
     pub retry: RetrySettings,

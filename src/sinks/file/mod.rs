@@ -42,7 +42,7 @@ path = "{{dir}}/events.ndjson"
     class: Class::Archive,
     idempotency: Idempotency::None,
     formats: true,
-    proof: Proof::RealServer("a file system"),
+    proof: Proof::Documented,
     proves: "that the line is in the file and on stable storage.",
     success: (0, ""),
     schema: || schemars::schema_for!(Settings),

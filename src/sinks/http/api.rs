@@ -4,16 +4,18 @@
 //! default verdict and sees the body of successes only; it cannot follow redirects, retry or wait.
 //! Use it where a preset cannot say it (signing, per-item verdicts, odd framing).
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::verdict::verdict;
-use super::{Answer, Http};
+use super::{Acks, Answer, EXCHANGE, Http};
 use crate::core::Timestamp;
 use crate::core::route::Shaped;
 use crate::core::sink::{Cause, Fault, Outcome, Piece, Preview, Probe, Reply, Sink};
@@ -63,6 +65,11 @@ pub trait HttpApi: Send + Sync + 'static {
     fn refused(&self, answer: &Answer, fault: Fault, sent: usize) -> Outcome {
         let _ = (answer, sent);
         Outcome::Failed(fault)
+    }
+
+    /// How the destination confirms later what it has taken, where its answer alone is no delivery.
+    fn acks(&self) -> Option<&Acks> {
+        None
     }
 
     /// How requests prove who sends them, where that is more than a header of `request`.
@@ -123,13 +130,12 @@ impl<A: HttpApi> Sink for ApiSink<A> {
                 Next::Done(outcome) => return outcome,
             },
         };
-        let answer = match self.ask(|| request.clone(), &id, now).await {
-            Ok(answer) => answer,
-            Err(fault) => return Outcome::Failed(fault),
-        };
-        match verdict(&answer, &self.http.advice, now) {
-            Ok(reply) => self.api.accepted(&answer, reply, pieces.len()),
-            Err(fault) => self.api.refused(&answer, fault, pieces.len()),
+        match self.api.acks() {
+            None => match self.ask(|| request.clone(), &id, now).await {
+                Ok(answer) => self.judged(&answer, pieces.len(), now),
+                Err(fault) => Outcome::Failed(fault),
+            },
+            Some(acks) => self.acknowledged(acks, request, pieces.len(), &id, now).await,
         }
     }
 
@@ -158,6 +164,85 @@ impl<A: HttpApi> Sink for ApiSink<A> {
 }
 
 impl<A: HttpApi> ApiSink<A> {
+    fn judged(&self, answer: &Answer, sent: usize, now: Timestamp) -> Outcome {
+        match verdict(answer, &self.http.advice, now) {
+            Ok(reply) => self.api.accepted(answer, reply, sent),
+            Err(fault) => self.api.refused(answer, fault, sent),
+        }
+    }
+
+    /// Send in a channel of its own, and ask until the destination confirms it.
+    async fn acknowledged(
+        &self,
+        acks: &Acks,
+        mut request: Request,
+        sent: usize,
+        id: &str,
+        now: Timestamp,
+    ) -> Outcome {
+        let channel = match acks.take() {
+            Ok(channel) => channel,
+            Err(fault) => return Outcome::Failed(fault),
+        };
+        request.headers.insert(acks.channel.clone(), channel.clone());
+        let answer = match self.ask(|| request.clone(), id, now).await {
+            Ok(answer) => answer,
+            Err(fault) => return Outcome::Failed(fault),
+        };
+        let reply = match self.judged(&answer, sent, now) {
+            Outcome::Delivered(reply) => reply,
+            Outcome::Partly { reply, faults } => return unconfirmed(reply, faults, sent),
+            failed => return failed,
+        };
+        let Some(ack) = acks.id(&answer) else {
+            let section = &self.http.advice.section;
+            let note = format!(
+                "{}: the answer has no id to ask about: acknowledgement is off at the destination; switch it on there, or off in {section}",
+                answer.status
+            );
+            return Outcome::Failed(Fault::new(Cause::Setup, note).with_reply(reply));
+        };
+        let confirmed = self.confirmed(acks, &ack, &channel, id, now);
+        match tokio::time::timeout(acks.patience, confirmed).await {
+            Ok(Ok(())) => {
+                acks.give_back(channel);
+                Outcome::Delivered(reply)
+            }
+            Ok(Err(fault)) => Outcome::Failed(fault),
+            Err(_) => Outcome::Failed(acks.missing(&ack).with_reply(reply)),
+        }
+    }
+
+    /// Ask until it is confirmed. An answer that cannot become a yes ends it; trouble on the way does not.
+    async fn confirmed(
+        &self,
+        acks: &Acks,
+        ack: &Value,
+        channel: &HeaderValue,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let mut question = acks.question(ack);
+        question.headers.insert(acks.channel.clone(), channel.clone());
+        let mut wait = Duration::ZERO;
+        loop {
+            wait = acks.wait(wait);
+            tokio::time::sleep(wait).await;
+            let Ok(answer) = self.ask(|| question.clone(), id, now).await else { continue };
+            match verdict(&answer, &self.http.advice, now) {
+                Ok(_) if acks.confirms(&answer, ack) => return Ok(()),
+                Err(fault) if matches!(fault.cause, Cause::Setup | Cause::Refused) => {
+                    let note = format!(
+                        "taken, but the question whether it is indexed is refused: {}",
+                        fault.note
+                    );
+                    return Err(Fault { cause: Cause::Setup, note, ..fault });
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
     async fn looked_up(&self, lookup: Request, pieces: &[Piece], id: &str, now: Timestamp) -> Next {
         let answer = match self.ask(|| lookup.clone(), id, now).await {
             Ok(answer) => answer,
@@ -190,8 +275,27 @@ impl<A: HttpApi> ApiSink<A> {
         now: Timestamp,
     ) -> Result<Answer, Fault> {
         self.api.auth().authorize(&self.http, &mut request, id, now).await?;
-        self.http.exchange(request).await
+        let exchange = self.http.exchange(request);
+        match self.api.acks() {
+            // The worker sees to it.
+            None => exchange.await,
+            Some(_) => tokio::time::timeout(EXCHANGE, exchange).await.unwrap_or_else(|_| {
+                let note = format!("no answer within {} s", EXCHANGE.as_secs());
+                Err(Fault::new(Cause::Down, note))
+            }),
+        }
     }
+}
+
+/// What is not at fault was taken, but nothing will ever confirm it: that is sent again.
+fn unconfirmed(reply: Reply, faults: Vec<(usize, Fault)>, sent: usize) -> Outcome {
+    let mut all: BTreeMap<usize, Fault> = (0..sent)
+        .map(|index| {
+            (index, Fault::new(Cause::Busy, "nothing confirms it, because of another one"))
+        })
+        .collect();
+    all.extend(faults);
+    Outcome::Partly { reply, faults: all.into_iter().collect() }
 }
 
 /// A name for these events together, which is the same when they are sent again.

@@ -5,12 +5,14 @@
 //! for byte; replies are read up to a limit; no note, reply or `Debug` holds a secret. Every
 //! failure comes back as a [`Fault`]. It never retries and knows no vendor.
 
+mod acks;
 mod address;
 mod api;
 mod reply;
 mod trouble;
 mod verdict;
 
+pub use acks::{Acks, EXCHANGE};
 pub use address::Address;
 pub use api::{ApiSink, HttpApi, Next, Request};
 pub use reply::Answer;

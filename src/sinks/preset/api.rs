@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -15,8 +16,9 @@ use reqwest::{Method, Url};
 use serde_json::Value;
 
 use super::super::auth::Auth;
-use super::super::http::{Answer, HttpApi, Request};
+use super::super::http::{Acks, Answer, HttpApi, Request};
 use super::super::show::Shown;
+use super::ack;
 use super::ended::Ended;
 use super::fields::{self, Values};
 use super::file::File;
@@ -58,6 +60,7 @@ pub(super) struct Compiled {
     probe: Option<Request>,
     probe_proves: bool,
     ended: Option<Ended>,
+    acks: Option<Acks>,
     shown: Shown,
 }
 
@@ -135,6 +138,8 @@ impl Compiled {
             let event = node(&ended.event, "ended.event")?;
             Ended::new(file, ended, event, fields, kinds.is_address)
         });
+        let to = |template: &str| self::url(template, fields, kinds);
+        let acks = file.ack.as_ref().map(|ack| ack::acks(ack, fields, to, &headers)).transpose()?;
         Ok(Self {
             method,
             url,
@@ -155,12 +160,18 @@ impl Compiled {
             probe,
             probe_proves: file.probe.as_ref().is_some_and(|probe| probe.proves),
             ended: ended.transpose()?,
+            acks: acks.flatten(),
             shown: Shown::default(),
         })
     }
 
     pub fn frame(&self) -> &Frame {
         &self.frame
+    }
+
+    /// How long it waits for a confirmation, if it does.
+    pub fn patience(&self) -> Option<Duration> {
+        self.acks.as_ref().map(|acks| acks.patience)
     }
 
     fn piece(&self, view: &View<'_>) -> Vec<u8> {
@@ -248,6 +259,10 @@ impl HttpApi for Compiled {
 
     fn refused(&self, answer: &Answer, fault: Fault, sent: usize) -> Outcome {
         self.reply.judge(answer, Err(fault), sent)
+    }
+
+    fn acks(&self) -> Option<&Acks> {
+        self.acks.as_ref()
     }
 
     fn auth(&self) -> &Auth {

@@ -38,8 +38,6 @@ pub(super) struct File {
     /// Some facts could not be verified; they are settings with safe defaults.
     #[serde(default)]
     pub unverified: bool,
-    /// The real product that the tests deliver to; they check that it is the one they ran.
-    pub tested: Option<String>,
     /// What to do in the product first.
     #[serde(default)]
     pub setup: String,
@@ -64,6 +62,30 @@ pub(super) struct File {
     pub probe: Option<Probe>,
     /// The request for an event that ends its incident, where the product has another for it.
     pub ended: Option<Ended>,
+    /// How the product confirms later what it has taken.
+    pub ack: Option<Ack>,
+}
+
+/// `[ack]`: for products that take a request first, give it an id, and say later that they have it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ack {
+    /// The field, true or false, that switches it on.
+    pub when: String,
+    /// The field with the longest wait, in seconds.
+    pub wait: String,
+    /// The header with the channel, a GUID that questions repeat.
+    pub channel: String,
+    /// Where an answer has the id: a JSON pointer.
+    pub id: String,
+    /// Where the question goes.
+    pub post: String,
+    /// The question, with `{{@ack}}` in place of the id.
+    pub body: Value,
+    /// Where its answer says `true`: a JSON pointer, with `{{@ack}}` in it.
+    pub yes: String,
+    /// Most requests at once: those that wait keep nobody busy.
+    pub in_flight: usize,
 }
 
 /// `[ended]`: for products that close what they opened by another request. One event a request.

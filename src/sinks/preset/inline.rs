@@ -126,7 +126,6 @@ fn build(section: &Section) -> Result<Built, Problems> {
         class: Class::Siem,
         idempotency: Idempotency::None,
         unverified: false,
-        tested: None,
         setup: String::new(),
         proves: String::new(),
         fields,
@@ -136,6 +135,7 @@ fn build(section: &Section) -> Result<Built, Problems> {
         reply: inline.reply,
         probe: inline.probe,
         ended: None,
+        ack: None,
     };
     let preset = Preset { file, fingerprint: [0; 32] };
     let told = |wrong: String| Problem::new(section.key.clone(), wrong);

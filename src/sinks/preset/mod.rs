@@ -4,6 +4,7 @@
 //! it; what it writes is valid JSON within the vendor's limits; what it does not say about answers
 //! keeps the safe default. It holds no code: what needs some is an [`HttpApi`] of its own.
 
+mod ack;
 mod api;
 mod ended;
 mod fields;
@@ -18,6 +19,7 @@ mod template;
 mod view;
 mod ways;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ use schemars::{Schema, SchemaGenerator, schema_for};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::http::{Connection, Http};
+use super::http::{Connection, EXCHANGE, Http};
 use super::show::{self, Reading, Shown};
 use super::{Built, part};
 use crate::core::config::{Place, Problem, Problems, Section};
@@ -40,6 +42,9 @@ use file::File;
 const BYTES: u64 = 1_000_000;
 /// Events of a request where the vendor names no limit.
 const EVENTS: usize = 500;
+
+/// Requests at once where the vendor says nothing.
+const IN_FLIGHT: usize = 4;
 
 /// One preset, read and checked.
 pub struct Preset {
@@ -57,19 +62,13 @@ struct Common {
 impl Preset {
     /// Read the text of a file; `place` names it in problems.
     pub fn read(place: &Path, text: &str) -> Result<Self, Problems> {
-        let at = |line| Some(Place::Line { file: place.to_owned(), line });
-        let file: File = toml_edit::de::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-            vec![Problem::new("", error.message().replace('\n', "; ")).at(at(line))]
-        })?;
+        let file: File = toml_edit::de::from_str(text)
+            .map_err(|error| vec![mistake(place, text, error.span(), error.message())])?;
         let preset = Self { file, fingerprint: Sha256::digest(text).into() };
         let mistakes = preset.mistakes();
         match mistakes.is_empty() {
             true => Ok(preset),
-            false => {
-                Err(mistakes.into_iter().map(|told| Problem::new("", told).at(at(1))).collect())
-            }
+            false => Err(mistakes.iter().map(|told| mistake(place, text, None, told)).collect()),
         }
     }
 
@@ -142,11 +141,6 @@ impl Preset {
         format!("[sinks.{name}]\ntype = \"{name}\"\n{}", lines.collect::<String>())
     }
 
-    /// The real product that the tests deliver to.
-    pub fn tested(&self) -> Option<&str> {
-        self.file.tested.as_deref()
-    }
-
     /// The schema of its settings.
     pub fn schema(&self) -> Schema {
         let mut generator = SchemaGenerator::default();
@@ -199,9 +193,10 @@ impl Preset {
         let to: Vec<_> = values.addresses().collect();
         let secrets: Vec<_> = values.secrets().map(|(_, secret)| secret).collect();
         let client = Http::to_all(section, self.credential(&values), &connection, &to, &secrets)?;
-        let limits = self.limits(&api);
+        let (limits, timeout) = (self.limits(&api), api.patience().map(|wait| wait + EXCHANGE));
         Ok(Built::new(Arc::new(super::http::ApiSink::new(client, api)), limits)
-            .with_rate(self.file.limits.rate))
+            .with_rate(self.file.limits.rate)
+            .with_timeout(timeout))
     }
 
     /// The field that people look at first when the credentials are wrong.
@@ -225,7 +220,10 @@ impl Preset {
             event_bytes: event,
             batch_events: events,
             batch_bytes: request,
-            in_flight: known.in_flight.unwrap_or(4),
+            in_flight: match (&self.file.ack, api.patience()) {
+                (Some(ack), Some(_)) => ack.in_flight,
+                _ => known.in_flight.unwrap_or(IN_FLIGHT),
+            },
             ordered: false,
         }
     }
@@ -238,10 +236,7 @@ impl Preset {
             .iter()
             .flat_map(|(name, field)| field.mistakes(name, &file.fields))
             .collect();
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if file.name.is_empty() || !file.name.chars().all(plain) {
-            found.push(format!("`{}` cannot be a name: use a-z, 0-9 and _", file.name));
-        }
+        found.extend(no_name(&file.name));
         for name in file.fields.keys().filter(|name| is_taken(name)) {
             found.push(format!("fields.{name}: every sink has a key of this name already"));
         }
@@ -261,6 +256,21 @@ impl Preset {
         }
         found
     }
+}
+
+/// What is wrong with the name of a preset, if it cannot be one.
+pub(super) fn no_name(name: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let is_good = !name.is_empty() && name.chars().all(plain);
+    (!is_good).then(|| format!("`{name}` cannot be a name: use a-z, 0-9 and _"))
+}
+
+/// What is wrong with the text of the file `place`, at the line where `span` begins.
+pub(super) fn mistake(place: &Path, text: &str, span: Option<Range<usize>>, told: &str) -> Problem {
+    let start = span.map_or(0, |span| span.start);
+    let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+    let at = Place::Line { file: place.to_owned(), line };
+    Problem::new("", told.replace('\n', "; ")).at(Some(at))
 }
 
 fn is_taken(name: &str) -> bool {

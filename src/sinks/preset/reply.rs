@@ -65,6 +65,8 @@ struct Matching {
     /// Where the answer says which event it means: a JSON pointer to its number, from 0. Those
     /// before it were taken, those after it were not looked at.
     item: Option<String>,
+    /// What to do about it, for people.
+    help: Option<String>,
 }
 
 /// One status, or several.
@@ -241,7 +243,8 @@ impl Matching {
         sent: usize,
     ) -> Outcome {
         let wait = default.err().and_then(|fault| fault.retry_after);
-        let note = format!("{}: {}", answer.status, meaning(cause));
+        let told = self.help.as_deref().unwrap_or_else(|| meaning(cause));
+        let note = format!("{}: {told}", answer.status);
         let fault = Fault::new(cause, note).with_reply(answer.reply()).with_wait(wait);
         let item = self.item.as_ref().and_then(|place| body.at(place)?.as_u64());
         match item.and_then(|item| usize::try_from(item).ok()).filter(|item| *item < sent) {
@@ -359,6 +362,30 @@ mod tests {
         assert_eq!(failed(judged("splunk_hec", 400, index, 4)), Cause::Setup);
         let odd = r#"{"code":6,"invalid-event-number":99}"#;
         assert_eq!(failed(judged("splunk_hec", 400, odd, 4)), Cause::Refused);
+    }
+
+    /// Every code that a collector has, but for those of a success.
+    #[test]
+    fn every_code_of_splunk_has_its_cause() {
+        for (codes, status, cause) in [
+            (&[1, 4][..], 403, Cause::Setup),
+            (&[2, 3], 401, Cause::Setup),
+            (&[5, 6, 12, 13, 15], 400, Cause::Refused),
+            (&[7, 10, 11, 14, 16, 21, 22], 400, Cause::Setup),
+            (&[8], 500, Cause::Down),
+            (&[9, 18, 19, 20, 23], 503, Cause::Busy),
+            (&[26, 27], 429, Cause::Busy),
+        ] {
+            for code in codes {
+                let body = format!(r#"{{"text":"x","code":{code}}}"#);
+                assert_eq!(failed(judged("splunk_hec", status, &body, 1)), cause, "{code}");
+            }
+        }
+        for code in [0, 24, 25] {
+            let body = format!(r#"{{"text":"x","code":{code}}}"#);
+            let outcome = judged("splunk_hec", 200, &body, 3);
+            assert!(matches!(outcome, Outcome::Delivered(_)), "{code}: {outcome:?}");
+        }
     }
 
     fn items(statuses: &[u16]) -> String {

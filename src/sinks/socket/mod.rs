@@ -124,6 +124,11 @@ pub fn datagrams(
     Ok(built(Transport::Datagram(to), Message { framing: None, ..message }, secrets))
 }
 
+/// Whether `key` says how to use a connection, so that it means nothing to datagrams.
+pub fn is_of_connections(key: &str) -> bool {
+    schemars::schema_for!(Connection).to_value()["properties"].get(key).is_some()
+}
+
 /// Keys of connections that mean nothing to datagrams.
 pub fn meaningless(section: &Section) -> Problems {
     let (set, _) = section.clone().split::<Connection>();
