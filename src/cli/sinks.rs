@@ -80,7 +80,7 @@ fn facts(kind: &Entry) -> serde_json::Value {
         "setup": kind.setup(),
         "proves": kind.proves(),
         "docs": kind.docs(),
-        "sample": kind.sample(),
+        "sample": kind.example(),
         "settings": kind.schema(),
     })
 }
@@ -127,6 +127,6 @@ fn show(kind: &Entry) {
     println!(
         "\nIn config.d/50-{}.toml:\n\n{}",
         kind.name(),
-        kind.sample_with("https://siem.example", "/etc/siemgate").trim()
+        kind.example().replace("{{dir}}", "/etc/siemgate").trim()
     );
 }

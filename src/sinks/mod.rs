@@ -10,6 +10,7 @@ mod file;
 mod http;
 pub mod preset;
 mod show;
+mod smtp;
 mod socket;
 mod stdout;
 mod syslog;
@@ -106,6 +107,7 @@ pub const KINDS: &[&Kind] = &[
     &ticket::servicenow::INCIDENT,
     &ticket::servicenow::SIR,
     &ticket::jira::KIND,
+    &smtp::KIND,
     &preset::KIND,
     &syslog::KIND,
     &tcp::KIND,
