@@ -7,6 +7,7 @@
 mod auth;
 mod catalogue;
 mod file;
+mod gelf;
 mod http;
 pub mod preset;
 mod show;
@@ -112,6 +113,7 @@ pub const KINDS: &[&Kind] = &[
     &syslog::KIND,
     &tcp::KIND,
     &udp::KIND,
+    &gelf::KIND,
     &file::KIND,
     &stdout::KIND,
 ];

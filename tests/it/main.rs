@@ -62,6 +62,7 @@ mod sinks;
 mod sinks_auth;
 mod sinks_conformance;
 mod sinks_file;
+mod sinks_gelf;
 mod sinks_smtp;
 mod sinks_socket;
 mod sinks_taegis;
