@@ -9,6 +9,7 @@ mod catalogue;
 mod file;
 mod gelf;
 mod http;
+mod otlp;
 pub mod preset;
 mod show;
 mod smtp;
@@ -105,6 +106,7 @@ pub enum Proof<'p> {
 /// All kinds, in the order of `siemgate sinks`.
 pub const KINDS: &[&Kind] = &[
     &taegis::KIND,
+    &otlp::KIND,
     &ticket::servicenow::INCIDENT,
     &ticket::servicenow::SIR,
     &ticket::jira::KIND,

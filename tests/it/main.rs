@@ -63,6 +63,7 @@ mod sinks_auth;
 mod sinks_conformance;
 mod sinks_file;
 mod sinks_gelf;
+mod sinks_otlp;
 mod sinks_smtp;
 mod sinks_socket;
 mod sinks_taegis;

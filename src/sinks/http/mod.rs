@@ -7,12 +7,14 @@
 
 mod address;
 mod api;
+mod gzip;
 mod reply;
 mod trouble;
 mod verdict;
 
 pub use address::Address;
 pub use api::{ApiSink, HttpApi, Next, Request};
+pub use gzip::compress;
 pub use reply::Answer;
 pub use verdict::cause;
 
