@@ -46,7 +46,7 @@ pub struct Kind {
     pub about: &'static str,
     /// A complete section, as TOML, that `check` accepts; `{{peer}}` stands for a base URL,
     /// `{{host}}` for a host with its port and `{{dir}}` for a writable folder, so that the
-    /// conformance suite can run it.
+    /// conformance suite can run it. What follows `# documents: ` on a line takes its place for people.
     pub sample: &'static str,
     /// What it is for.
     pub class: Class,
