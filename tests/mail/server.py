@@ -47,7 +47,8 @@ def main(mode, cert, key, user, password):
 
     def authenticate(server, session, envelope, mechanism, data):
         good = (data.login.decode(), data.password.decode()) == (user, password)
-        return AuthResult(success=good)
+        # Otherwise the library takes the answer for sent.
+        return AuthResult(success=good, handled=good)
 
     def protocol():
         return SMTP(
