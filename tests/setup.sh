@@ -23,7 +23,7 @@ declare -A package=(
 # What the unpacked rsyslogd is linked to.
 libraries=(libestr0 libfastjson4 liblognorm5)
 # Module and version of what is imported.
-modules=(standardwebhooks==1.0.0 botocore==1.43.11)
+modules=(standardwebhooks==1.0.0 botocore==1.43.11 aiosmtpd==1.4.6 opentelemetry-proto==1.38.0)
 
 tell() { echo "tests/setup.sh: $*" >&2; }
 

@@ -81,7 +81,7 @@ fn facts(kind: &Entry) -> serde_json::Value {
         "setup": kind.setup(),
         "proves": kind.proves(),
         "docs": kind.docs(),
-        "sample": kind.sample(),
+        "sample": kind.example(),
         "settings": kind.schema(),
     })
 }

@@ -10,6 +10,7 @@ mod cef;
 mod csv;
 mod facts;
 mod fields;
+mod gelf;
 pub mod headline;
 mod leef;
 pub mod lines;
@@ -37,7 +38,10 @@ pub static RAW: Format = Format {
 };
 
 /// All formats, in the order of the reference.
-pub static FORMATS: [&Format; 5] = [&RAW, &cef::FORMAT, &leef::FORMAT, &leef::TABS, &csv::FORMAT];
+pub static FORMATS: [&Format; 6] =
+    [&RAW, &cef::FORMAT, &leef::FORMAT, &leef::TABS, &csv::FORMAT, &gelf::FORMAT];
+
+pub use gelf::FORMAT as GELF;
 
 /// The format called `name`.
 pub fn format(name: &str) -> Option<&'static Format> {

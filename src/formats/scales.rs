@@ -82,6 +82,11 @@ pub fn leef(severity: Severity) -> u8 {
     number("leef", severity)
 }
 
+/// OpenTelemetry's severity number: 9 to 12 is info, 13 to 16 warning, 17 to 20 error, from 21 on fatal.
+pub fn otlp(severity: Severity) -> u8 {
+    number("otlp", severity)
+}
+
 fn number(name: &str, severity: Severity) -> u8 {
     match scale(name).map(|scale| scale.of(severity)) {
         Some(Step::Number(number)) => number,

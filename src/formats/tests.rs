@@ -169,6 +169,53 @@ fn parse_csv(line: &str) -> Vec<String> {
     columns
 }
 
+/// The fields of a message by the rules of GELF 1.1.
+fn parse_gelf(line: &str) -> BTreeMap<String, Value> {
+    struct Once(BTreeMap<String, Value>);
+    impl<'de> Deserialize<'de> for Once {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Keys;
+            impl<'de> serde::de::Visitor<'de> for Keys {
+                type Value = Once;
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("an object")
+                }
+                fn visit_map<A: serde::de::MapAccess<'de>>(
+                    self,
+                    mut map: A,
+                ) -> Result<Once, A::Error> {
+                    let mut pairs = BTreeMap::new();
+                    while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                        assert!(pairs.insert(key.clone(), value).is_none(), "{key} comes twice");
+                    }
+                    Ok(Once(pairs))
+                }
+            }
+            deserializer.deserialize_map(Keys)
+        }
+    }
+    let Once(pairs) = serde_json::from_str(line).unwrap();
+    for (key, value) in &pairs {
+        let standard = ["version", "host", "short_message", "full_message", "timestamp", "level"];
+        let name = key.strip_prefix('_');
+        let legal =
+            |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        let good =
+            name.map_or(standard.contains(&key.as_str()), |name| name != "id" && legal(name));
+        assert!(good && (value.is_string() || value.is_number()), "{key}: {value}");
+    }
+    assert_eq!(pairs["version"], "1.1");
+    assert!(
+        ["host", "short_message"]
+            .iter()
+            .all(|key| pairs[*key].as_str().is_some_and(|it| !it.is_empty()))
+    );
+    assert!(
+        pairs["timestamp"].is_number() && pairs["level"].as_u64().is_some_and(|level| level <= 7)
+    );
+    pairs
+}
+
 /// Keys of CEF that are written, with what each may take.
 const CEF_KEYS: [(&str, usize); 24] = [
     ("rt", 20),
@@ -290,6 +337,37 @@ proptest! {
     }
 
     #[test]
+    fn gelf_is_read_back(finding in findings(), body in nasty()) {
+        let event = shaped(finding.clone(), body.clone());
+        let line = written("gelf", &event, ROOM).unwrap();
+        one_line(&line, &[]);
+        let pairs = parse_gelf(&line);
+        for (key, text, most) in [
+            ("_user", finding.user.as_deref(), 8_000),
+            ("_title", finding.title.as_deref(), 8_000),
+            ("_incident", finding.incident.as_deref(), 8_000),
+            ("_link", finding.link.as_deref(), 8_000),
+            ("_protocol", finding.protocol.as_deref(), 255),
+        ] {
+            let everything: Vec<char> = (0..=0x2029).filter_map(char::from_u32).collect();
+            let expected = text.map(|text| expected(text, most, &everything)).filter(|text| !text.is_empty());
+            let expected = expected.map(Value::from);
+            prop_assert_eq!(pairs.get(key), expected.as_ref(), "{}", key);
+        }
+        prop_assert_eq!(&pairs["_event_id"], &event.event.id.to_string());
+        let level = match finding.severity { Severity::Critical => 2, Severity::Info => 6, _ => 3 };
+        prop_assert_eq!(&pairs["level"], level);
+        let count = finding.file_count.map(Value::from);
+        prop_assert_eq!(pairs.get("_file_count"), count.as_ref());
+        let received = Value::from(1_767_578_584.056);
+        let usual = finding.time.filter(|time| (0..253_402_300_800).contains(&time.as_second()));
+        prop_assert_eq!(&pairs["timestamp"], &usual.map_or(received, |time| Value::from(time.as_second() as f64)));
+        let original = lines::line(body.as_bytes());
+        let original = String::from_utf8_lossy(&original);
+        prop_assert_eq!(&pairs["full_message"], original.trim_end_matches('\n'));
+    }
+
+    #[test]
     fn every_format_keeps_to_its_room(finding in findings(), room in 0usize..6_000) {
         let event = shaped(finding, "{\"a\":1}");
         for format in FORMATS {
@@ -311,6 +389,14 @@ proptest! {
                     }
                 }
                 "csv" => prop_assert_eq!(parse_csv(&line).len(), 18),
+                "gelf" => {
+                    let (pairs, all) = (parse_gelf(&line), parse_gelf(&whole));
+                    for key in ["version", "host", "short_message", "timestamp", "level", "_event_id", "_severity", "_state", "_file_count", "_simulated"] {
+                        prop_assert_eq!(pairs.get(key), all.get(key));
+                    }
+                    let full = pairs.contains_key("full_message");
+                    prop_assert_eq!(pairs.contains_key("_shortened"), !full);
+                }
                 _ => prop_assert_eq!(line, whole),
             }
         }
@@ -529,7 +615,7 @@ fn names_of_formats_are_read_and_mistakes_told() {
     assert_eq!(format.name, "leef1");
     let told = serde_json::from_value::<Named>("cfe".into()).unwrap_err().to_string();
     assert!(
-        told.contains("`cfe` is no format") && told.contains("raw, cef, leef, leef1, csv"),
+        told.contains("`cfe` is no format") && told.contains("raw, cef, leef, leef1, csv, gelf"),
         "{told}"
     );
 }

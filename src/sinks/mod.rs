@@ -8,11 +8,14 @@ mod auth;
 mod carried;
 mod catalogue;
 mod file;
+mod gelf;
 mod http;
+mod otlp;
 mod plain;
 pub mod preset;
 mod proofs;
 mod show;
+mod smtp;
 mod socket;
 mod stdout;
 mod syslog;
@@ -45,7 +48,7 @@ pub struct Kind {
     pub about: &'static str,
     /// A complete section, as TOML, that `check` accepts; `{{peer}}` stands for a base URL,
     /// `{{host}}` for a host with its port and `{{dir}}` for a writable folder, so that the
-    /// conformance suite can run it.
+    /// conformance suite can run it. What follows `# documents: ` on a line takes its place for people.
     pub sample: &'static str,
     /// What it is for.
     pub class: Class,
@@ -113,13 +116,16 @@ pub enum Proof {
 /// All kinds, in the order of `siemgate sinks`.
 pub const KINDS: &[&Kind] = &[
     &taegis::KIND,
+    &otlp::KIND,
     &ticket::servicenow::INCIDENT,
     &ticket::servicenow::SIR,
     &ticket::jira::KIND,
+    &smtp::KIND,
     &preset::KIND,
     &syslog::KIND,
     &plain::TCP,
     &plain::UDP,
+    &gelf::KIND,
     &file::KIND,
     &stdout::KIND,
 ];

@@ -28,7 +28,7 @@ pub enum Detail {
 }
 
 /// What the user may set for every preset where people read.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 pub struct Reading {
     /// What is shown beside severity, state, clusters, counts and the link: any of `"title"`,
     /// `"user"`, `"addresses"`, `"shares"`, `"files"` and `"event"` (the whole event, where the product

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use super::preset::Markup;
 use super::show::{Detail, Shown};
 use crate::core::finding::State;
 use crate::core::route::Shaped;
@@ -14,8 +15,8 @@ const ITEMS: usize = 10;
 /// Longest fact or item, in characters.
 const FACT: usize = 300;
 
-/// The facts of `event`, each with its name.
-pub fn lines(event: &Shaped, shown: &Shown) -> String {
+/// The facts of `event`, each with its name, and without a meaning in `markup`.
+pub fn lines(event: &Shaped, shown: &Shown, markup: Markup) -> String {
     let finding = event.finding();
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
@@ -23,11 +24,13 @@ pub fn lines(event: &Shaped, shown: &Shown) -> String {
             let _ = writeln!(out, "{name}: {value}");
         }
     };
-    let text = |value: &Option<String>| value.as_deref().map(one_line).unwrap_or_default();
+    let plain = |text: &str| markup.disarm(&one_line(text)).into_owned();
+    let list = |items: &[String]| list(items, plain);
+    let text = |value: &Option<String>| value.as_deref().map(plain).unwrap_or_default();
     line("Severity", finding.severity.as_str());
     line("Severity by the product", finding.reported_severity.as_str());
     if finding.state != State::Missing {
-        line("State", &one_line(finding.state.as_str()));
+        line("State", &plain(finding.state.as_str()));
     }
     if finding.simulated {
         line("Simulated", "yes, a drill or a test");
@@ -51,13 +54,14 @@ pub fn lines(event: &Shaped, shown: &Shown) -> String {
     }
     let happened = finding.time.unwrap_or(event.event.received);
     line("Happened", &format!("{happened:.0}"));
-    line("Page", &text(&finding.link));
+    let page = finding.link.as_deref().map(one_line).unwrap_or_default();
+    line("Page", &markup.address(&page));
     line("Event", &format!("{} ({})", event.event.id, event.event.source));
     out
 }
 
-fn list(items: &[String]) -> String {
-    let shown: Vec<String> = items.iter().take(ITEMS).map(|item| one_line(item)).collect();
+fn list(items: &[String], plain: impl Fn(&str) -> String) -> String {
+    let shown: Vec<String> = items.iter().take(ITEMS).map(|item| plain(item)).collect();
     match items.len().checked_sub(ITEMS) {
         None | Some(0) => shown.join(", "),
         Some(_) => format!("{}, … ({} in all)", shown.join(", "), items.len()),

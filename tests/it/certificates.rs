@@ -24,6 +24,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::mailbox::Book;
+
 /// A certificate with its key.
 #[derive(Clone)]
 pub struct Leaf {
@@ -172,7 +174,8 @@ impl Server {
     /// Answer every request as the destination of `kind` answers good ones.
     pub fn answers_like(&self, kind: &Entry) {
         let (status, body) = kind.success();
-        *self.answer.lock().unwrap() = whole(status, &body);
+        let http = whole(status, &body);
+        *self.answer.lock().unwrap() = if kind.name() == "smtp" { SMTP.into() } else { http };
     }
 
     /// Show `leaf` from now on, to those who connect from now on.
@@ -191,6 +194,9 @@ impl Drop for Server {
         self.task.abort();
     }
 }
+
+/// In place of an answer: the conversation of a mail server.
+const SMTP: &str = "SMTP";
 
 fn whole(status: u16, body: &str) -> String {
     format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n\r\n{body}", body.len())
@@ -244,6 +250,9 @@ async fn converse(
     received: &Mutex<Vec<u8>>,
     answer: &Mutex<String>,
 ) -> std::io::Result<()> {
+    if *answer.lock().unwrap() == SMTP {
+        return Book::default().talk(stream).await;
+    }
     let (mut read, mut buffer) = (Vec::new(), [0; 4_096]);
     loop {
         let count = stream.read(&mut buffer).await?;

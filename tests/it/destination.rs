@@ -6,6 +6,7 @@ use bytes::Bytes;
 use siemgate::sinks::Entry;
 use tempfile::TempDir;
 
+use super::mailbox::Mailbox;
 use super::peer::{Answer, Peer};
 use super::receiver::Receiver;
 use super::sinks::{files, folder};
@@ -14,6 +15,7 @@ use super::sinks::{files, folder};
 pub enum Way {
     Http(Peer),
     Socket(Receiver),
+    Mail(Mailbox),
     Folder,
     /// Nobody can look.
     Nowhere,
@@ -51,6 +53,7 @@ impl Destination {
             }
             kind if is_stream(kind) => Way::Socket(Receiver::tcp().await),
             kind if is_datagram(kind) => Way::Socket(Receiver::udp().await),
+            kind if kind.sample().contains("smtp://{{host}}") => Way::Mail(Mailbox::start().await),
             kind if kind.sample().contains("{{dir}}") => Way::Folder,
             _ => Way::Nowhere,
         };
@@ -62,6 +65,7 @@ impl Destination {
         match &self.way {
             Way::Http(peer) => peer.url(),
             Way::Socket(receiver) => receiver.url(),
+            Way::Mail(mailbox) => mailbox.url(),
             Way::Folder | Way::Nowhere => "http://127.0.0.1:9".into(),
         }
     }
@@ -78,6 +82,7 @@ impl Destination {
         match &self.way {
             Way::Http(peer) => peer.forget(),
             Way::Socket(receiver) => receiver.forget(),
+            Way::Mail(mailbox) => mailbox.forget(),
             Way::Folder | Way::Nowhere => {
                 for (name, _) in files(self.dir.path()) {
                     std::fs::remove_file(self.dir.path().join(name)).unwrap();
@@ -91,6 +96,7 @@ impl Destination {
     pub async fn arrived(&self, all: impl Fn(&[Bytes]) -> bool) -> Option<Vec<Bytes>> {
         match &self.way {
             Way::Http(peer) => Some(peer.bodies()),
+            Way::Mail(mailbox) => Some(mailbox.mails()),
             // A message is delivered when it is on its way.
             Way::Socket(receiver) => Some(
                 super::gateway::until("everything has come", async || {
@@ -125,6 +131,7 @@ impl Destination {
         match self.way {
             Way::Http(peer) => peer.stop().await,
             Way::Socket(receiver) => receiver.stop().await,
+            Way::Mail(mailbox) => mailbox.stop().await,
             Way::Folder | Way::Nowhere => {}
         }
         self.dir

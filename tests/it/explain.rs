@@ -40,6 +40,7 @@ async fn arrived(kind: &Entry, gateway: &Gateway, at: &Destination, bytes: usize
             let bodies = peer.bodies().into_iter().filter(|body| !body.is_empty());
             bodies.collect::<Vec<_>>().concat().into()
         }
+        Way::Mail(mailbox) => mailbox.mails().concat().into(),
         // On sockets bytes are delivered when they are on their way. Frames and all.
         Way::Socket(receiver) => {
             let all = until("the bytes have come", async || {

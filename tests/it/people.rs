@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -54,6 +56,10 @@ fn written(built: &Built, event: &Shaped) -> String {
     let piece = piece(built, event);
     let body = built.sink.preview(std::slice::from_ref(&piece)).map_or(piece.bytes, |p| p.body);
     let text = String::from_utf8(body.to_vec()).unwrap();
+    if let Some((head, base64)) = text.split_once("Content-Transfer-Encoding: base64\r\n\r\n") {
+        let body = STANDARD.decode(base64.replace("\r\n", "")).unwrap();
+        return json!({ "head": head, "text": String::from_utf8(body).unwrap() }).to_string();
+    }
     match text.starts_with(['{', '[']) {
         true => text,
         false => {
@@ -138,6 +144,10 @@ proptest! {
             let people = kind.class() == Class::People;
             for text in &texts {
                 for bad in ["@everyone", "<!channel>", "<@U123>", "<users/", "<at>", "://evil", "www.evil", "\u{202e}"] {
+                    // A mail is plain text: tags are none.
+                    if kind.name() == "smtp" && bad.starts_with('<') {
+                        continue;
+                    }
                     // Behind a backslash it is a character like others.
                     let live = text.match_indices(bad).any(|(at, _)| !text[..at].ends_with('\\'));
                     prop_assert!(!people || !live, "{}: {bad:?} in {text:?}", kind.name());

@@ -50,7 +50,7 @@ fn written(kind: &Entry, built: &Built) -> String {
                 for (name, value) in preview.headers {
                     let _ = writeln!(text, "{name}: {value}");
                 }
-                let _ = writeln!(text, "\n{}", String::from_utf8_lossy(&preview.body));
+                let _ = writeln!(text, "\n{}", shown(&preview.body));
             }
             None => {
                 for piece in batch {
@@ -60,6 +60,25 @@ fn written(kind: &Entry, built: &Built) -> String {
         }
     }
     text
+}
+
+/// Bytes that are no text as a table of them.
+fn shown(body: &[u8]) -> String {
+    let control = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\0');
+    match std::str::from_utf8(body) {
+        Ok(text) if !text.contains(control) => text.to_owned(),
+        _ => {
+            let hex =
+                |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let plain = |byte: &u8| {
+                if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' }
+            };
+            let lines = body.chunks(32).map(|line| {
+                format!("{:<64}  {}", hex(line), line.iter().map(plain).collect::<String>())
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        }
+    }
 }
 
 /// `UPDATE_GOLDEN=1` writes them anew; read the difference before you commit it.

@@ -2,8 +2,8 @@
 //! what comes, and goes, resets or stalls when it is told to.
 //!
 //! Guarantees: every byte is recorded before anything else happens to its connection; messages are
-//! told apart as receivers of syslog do it (a length before the message, else a line feed after
-//! it), and one that was cut off is none; nothing outlives the drop of the receiver. No TLS: the
+//! told apart as receivers of syslog do it (a length before the message, else a line feed
+//! or, as in GELF, a null byte after it), and one that was cut off is none; nothing outlives the drop of the receiver. No TLS: the
 //! real receivers have it (see `syslog_servers.rs`).
 
 // A tool box: not every test uses every tool.
@@ -159,7 +159,9 @@ pub fn split(mut bytes: &[u8]) -> Vec<Bytes> {
             messages.push(Bytes::copy_from_slice(message));
             bytes = &bytes[digits + 1 + length..];
         } else {
-            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return messages };
+            let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\0')) else {
+                return messages;
+            };
             messages.push(Bytes::copy_from_slice(&bytes[..end]));
             bytes = &bytes[end + 1..];
         }

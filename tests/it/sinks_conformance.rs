@@ -198,7 +198,8 @@ fn marks(kind: &Entry, piece: &Piece, body: &str) -> (String, String) {
         Class::Siem | Class::Archive
             if !text(std::slice::from_ref(&piece.bytes)).contains(body) =>
         {
-            let encoded = String::from_utf8_lossy(piece.bytes.trim_ascii()).into_owned();
+            let encoded = String::from_utf8_lossy(piece.bytes.trim_ascii());
+            let encoded = encoded.trim_end_matches('\0').to_owned();
             let marker =
                 if encoded.contains(&marker(body)) { marker(body) } else { encoded.clone() };
             (encoded, marker)
@@ -207,17 +208,19 @@ fn marks(kind: &Entry, piece: &Piece, body: &str) -> (String, String) {
     }
 }
 
-/// Whether the destination wants forms or lines of text instead of JSON.
+/// Whether the destination wants forms, mails, lines of text or protobuf instead of JSON.
 fn is_no_json(stand: &Stand, pieces: &[Piece]) -> bool {
     let is_line =
         |piece: &Piece| piece.bytes.starts_with(b"CEF:") || piece.bytes.starts_with(b"LEEF:");
     let format = &stand.kind.schema().to_value()["properties"]["format"]["default"];
-    if pieces.first().is_some_and(is_line) || !(format.is_null() || format == "raw") {
+    let is_mail = matches!(stand.at.way, Way::Mail(_));
+    if is_mail || pieces.first().is_some_and(is_line) || !(format.is_null() || format == "raw") {
         return true;
     }
     let preview = stand.built.sink.preview(&pieces[..pieces.len().min(1)]);
     let headers = preview.map(|preview| preview.headers).unwrap_or_default();
-    headers.iter().any(|(name, value)| name == "content-type" && value.contains("form"))
+    let other = |value: &str| value.contains("form") || value.contains("protobuf");
+    headers.iter().any(|(name, value)| name == "content-type" && other(value))
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn sample(kind: &Entry, port: u16, dir: &TempDir, trust: &str) -> String {
     let dir = dir.path().display().to_string();
     let sample = kind.sample_with(&format!("https://localhost:{port}"), &dir);
     let sample = sample.replace("tcp://", "tls://");
+    let sample = sample.replace("smtp://", "smtps://").replace("starttls = false", "");
     let line = format!("type = \"{}\"\n", kind.name());
     assert!(sample.contains(&line), "{sample}");
     sample.replacen(&line, &format!("{line}{trust}\n"), 1)
@@ -78,7 +79,7 @@ async fn accepts(leaf: &Leaf, demands: Demands<'_>, trust: impl Fn(&TempDir) -> 
 
 #[test]
 fn some_kinds_speak_tls() {
-    for name in ["taegis", "syslog", "tcp"] {
+    for name in ["taegis", "syslog", "tcp", "smtp"] {
         assert!(kinds().any(|kind| kind.name() == name), "{name}");
     }
 }

@@ -8,6 +8,7 @@
 mod acks;
 mod address;
 mod api;
+mod gzip;
 mod reply;
 mod trouble;
 mod verdict;
@@ -15,6 +16,7 @@ mod verdict;
 pub use acks::{Acks, EXCHANGE};
 pub use address::Address;
 pub use api::{ApiSink, HttpApi, Next, Request};
+pub use gzip::compress;
 pub use reply::Answer;
 pub use verdict::cause;
 

@@ -4,19 +4,16 @@
 //! once, straight into its piece.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use serde_json::Value;
 
 use super::super::auth::Auth;
-use super::super::http::{Acks, Answer, HttpApi, Request};
+use super::super::http::{Acks, Answer, HttpApi, Request, compress};
 use super::super::show::Shown;
 use super::ack;
 use super::ended::Ended;
@@ -32,8 +29,6 @@ use super::ways::names;
 use crate::core::route::{Format, Shaped};
 use crate::core::sink::{Cause, Fault, Outcome, Piece, Probe, Reply};
 
-/// Smaller bodies are not worth compressing.
-const GZIP_FROM: usize = 1_024;
 /// What is kept in a segment of a path or a value of a query.
 const KEPT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
@@ -197,20 +192,6 @@ impl Compiled {
         }
         out
     }
-
-    fn compressed(&self, request: &mut Request) {
-        if !self.gzip || request.body.len() < GZIP_FROM {
-            return;
-        }
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        // Writing to memory does not fail.
-        if encoder.write_all(&request.body).is_ok()
-            && let Ok(bytes) = encoder.finish()
-        {
-            request.body = bytes.into();
-            request.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-    }
 }
 
 impl HttpApi for Compiled {
@@ -249,7 +230,9 @@ impl HttpApi for Compiled {
             headers: self.headers.clone(),
             body: self.frame.body(pieces),
         };
-        self.compressed(&mut request);
+        if self.gzip {
+            compress(&mut request);
+        }
         request
     }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 /// The markup of a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Markup {
+pub enum Markup {
     /// Data: nothing has a meaning.
     #[default]
     None,

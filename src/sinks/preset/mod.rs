@@ -33,6 +33,7 @@ use super::{Built, part};
 use crate::core::config::{Place, Problem, Problems, Section};
 use crate::core::sink::{Class, Idempotency, Limits};
 pub(in crate::sinks) use inline::KIND;
+pub(in crate::sinks) use markup::Markup;
 
 use api::Compiled;
 use fields::{Field, Values};

@@ -27,8 +27,6 @@ pub(super) struct Rules {
     receipt: Option<String>,
     /// Where the count of what it took stands: a JSON pointer.
     count: Option<String>,
-    /// Where the count of what it did not take stands, if it is not 0: a JSON pointer.
-    rejected: Option<String>,
     /// A list with a result for every event.
     items: Option<Items>,
     /// What the product answers to a good request.
@@ -144,15 +142,10 @@ impl Rules {
         {
             return Outcome::Failed(unlike(answer, body, ok).with_reply(reply));
         }
-        let rejected = self.rejected.as_ref().and_then(|place| count(body.at(place)?));
-        if let Some(rejected) = rejected.filter(|rejected| *rejected > 0) {
-            // Which ones it does not say: the worker finds out by sending fewer.
-            let note = format!("it rejected {rejected} of {sent}; its reply may say why");
-            return Outcome::Failed(Fault::new(Cause::Refused, note).with_reply(reply));
-        }
         match (&self.items, reply.accepted) {
             (Some(items), _) => items.judge(body, reply, sent),
             (None, Some(count)) if count < sent as u64 => {
+                // Which ones it does not say: the worker finds out by sending fewer.
                 let note = format!("it took {count} of {sent}; its reply may say why");
                 Outcome::Failed(Fault::new(Cause::Refused, note).with_reply(reply))
             }
@@ -407,18 +400,6 @@ mod tests {
         assert_eq!(faults(judged("elasticsearch", 200, &items(&[201]), 2)), [(1, Cause::Down)]);
         assert_eq!(failed(judged("elasticsearch", 200, "{}", 2)), Cause::Refused);
         assert_eq!(failed(judged("elasticsearch", 200, "ok", 2)), Cause::Setup);
-    }
-
-    #[test]
-    fn what_otlp_rejects_is_not_delivered() {
-        let partly = |count: &str| {
-            let body = format!(r#"{{"partialSuccess":{{"rejectedLogRecords":{count}}}}}"#);
-            judged("otlp", 200, &body, 3)
-        };
-        assert_eq!(failed(partly("\"2\"")), Cause::Refused);
-        assert_eq!(failed(partly("2")), Cause::Refused);
-        assert!(matches!(partly("\"0\""), Outcome::Delivered(_)), "a warning");
-        assert!(matches!(judged("otlp", 200, "{}", 3), Outcome::Delivered(_)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A message as it goes over a socket: header, text, frame.
 //!
 //! Guarantees: pure; the text has no line break, so a line feed ends a message and nothing else
-//! does; the length before an octet-counted message is that of its bytes; the message without its
+//! does (a null byte neither stands in JSON nor in the other formats); the length before an octet-counted message is that of its bytes; the message without its
 //! frame is never longer than `max_bytes`: the header stays, the format shortens the text.
 
 use bytes::Bytes;
@@ -12,9 +12,9 @@ use crate::core::route::{Format, Shaped};
 use crate::core::sink::{Cause, Fault};
 use crate::formats::{rfc3164, rfc5424};
 
-/// How the receiver finds the end of a message in the stream; `octet` unless set. With it a message
-/// that a broken connection has cut off is never taken for a whole one, and RFC 5425 demands it for
-/// TLS. QRadar and receivers of plain lines need `lf`; rsyslog takes both.
+/// How the receiver finds the end of a message in the stream; `octet` unless set, `nul` in `gelf`. With
+/// `octet` a message that a broken connection has cut off is never taken for a whole one, and RFC 5425
+/// demands it for TLS. QRadar and receivers of plain lines need `lf`; rsyslog takes both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Framing {
@@ -22,6 +22,8 @@ pub enum Framing {
     Octet,
     /// A line feed ends each message.
     Lf,
+    /// A null byte ends each message (GELF).
+    Nul,
 }
 
 /// What stands before the text.
@@ -77,7 +79,7 @@ impl Message {
     fn frame(&self) -> usize {
         match self.framing {
             Some(Framing::Octet) => self.max_bytes.to_string().len() + 1,
-            Some(Framing::Lf) => 1,
+            Some(Framing::Lf | Framing::Nul) => 1,
             None => 0,
         }
     }
@@ -103,6 +105,7 @@ impl Message {
         let (before, after) = match self.framing {
             Some(Framing::Octet) => (length + " ", ""),
             Some(Framing::Lf) => (String::new(), "\n"),
+            Some(Framing::Nul) => (String::new(), "\0"),
             None => (String::new(), ""),
         };
         Ok([before.as_bytes(), &head, &text, after.as_bytes()].concat().into())

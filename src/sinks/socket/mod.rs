@@ -4,6 +4,7 @@
 //! one batch at a time; every failure comes back as a [`Fault`] that names the destination. It
 //! knows no vendor.
 
+mod chunks;
 mod datagram;
 mod endpoint;
 mod message;
@@ -19,11 +20,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub use chunks::{Chunks, Packing};
 pub use endpoint::{Endpoint, Way};
 pub use message::{Framing, Head, Message};
 
 use super::tls::{Tls, Trust};
-use super::{Built, joined, part};
+use super::{Built, part};
 use crate::core::Timestamp;
 use crate::core::config::{ByteSize, Problem, Problems, Section, Span};
 use crate::core::route::Shaped;
@@ -33,7 +35,7 @@ use stream::{Route, Stream};
 /// Largest datagram of IPv4.
 const DATAGRAM: u64 = 65_507;
 /// Largest message that may be configured for a connection.
-const MOST_BYTES: u64 = 16 << 20;
+pub const MOST_BYTES: u64 = 16 << 20;
 /// Smallest: what every receiver of syslog must take.
 const LEAST_BYTES: u64 = 480;
 /// Room for the text, at least, beside the header.
@@ -81,7 +83,16 @@ pub fn size(
     set: Option<ByteSize>,
     usual: u64,
 ) -> Result<usize, Problem> {
-    let most = if way == Way::Udp { DATAGRAM } else { MOST_BYTES };
+    size_within(section, set, usual, if way == Way::Udp { DATAGRAM } else { MOST_BYTES })
+}
+
+/// The same where `most` is known.
+pub fn size_within(
+    section: &Section,
+    set: Option<ByteSize>,
+    usual: u64,
+    most: u64,
+) -> Result<usize, Problem> {
     let size = set.map_or(usual, |size| size.0);
     match (LEAST_BYTES..=most).contains(&size) {
         true => Ok(usize::try_from(size).unwrap_or(usize::MAX)),
@@ -100,7 +111,7 @@ pub fn connected(
     mut message: Message,
     secrets: Vec<String>,
 ) -> Result<Built, Problems> {
-    message.framing = Some(connection.framing.unwrap_or(Framing::Octet));
+    message.framing = connection.framing.or(message.framing).or(Some(Framing::Octet));
     let tls = tls(section, to.way, &connection.trust)?;
     roomy(section, &message)?;
     let route = Route {
@@ -121,7 +132,19 @@ pub fn datagrams(
     secrets: Vec<String>,
 ) -> Result<Built, Problems> {
     roomy(section, &message)?;
-    Ok(built(Transport::Datagram(to), Message { framing: None, ..message }, secrets))
+    Ok(built(Transport::Datagram(to, None), Message { framing: None, ..message }, secrets))
+}
+
+/// The same for messages that may take several datagrams each.
+pub fn chunked(
+    section: &Section,
+    to: Endpoint,
+    message: Message,
+    chunks: Chunks,
+) -> Result<Built, Problems> {
+    roomy(section, &message)?;
+    let transport = Transport::Datagram(to, Some(chunks));
+    Ok(built(transport, Message { framing: None, ..message }, Vec::new()))
 }
 
 /// Whether `key` says how to use a connection, so that it means nothing to datagrams.
@@ -178,7 +201,8 @@ fn built(transport: Transport, message: Message, secrets: Vec<String>) -> Built 
 
 enum Transport {
     Stream(Stream),
-    Datagram(Endpoint),
+    /// Each message in one, unless it is cut into chunks.
+    Datagram(Endpoint, Option<Chunks>),
 }
 
 struct Socket {
@@ -192,7 +216,16 @@ impl Socket {
     fn to(&self) -> &Endpoint {
         match &self.transport {
             Transport::Stream(stream) => stream.to(),
-            Transport::Datagram(to) => to,
+            Transport::Datagram(to, _) => to,
+        }
+    }
+
+    /// What goes over the wire for each piece.
+    fn wire(&self, pieces: &[Piece]) -> Vec<Bytes> {
+        let messages = pieces.iter().map(|piece| &piece.bytes);
+        match &self.transport {
+            Transport::Datagram(_, Some(chunks)) => messages.flat_map(|it| chunks.of(it)).collect(),
+            _ => messages.cloned().collect(),
         }
     }
 }
@@ -204,10 +237,10 @@ impl Sink for Socket {
     }
 
     async fn send(&self, pieces: &[Piece], _: Timestamp) -> Outcome {
-        let messages: Vec<Bytes> = pieces.iter().map(|piece| piece.bytes.clone()).collect();
+        let messages = self.wire(pieces);
         let sent = match &self.transport {
             Transport::Stream(stream) => stream.send(&messages).await,
-            Transport::Datagram(to) => {
+            Transport::Datagram(to, _) => {
                 datagram::send(to, &messages).await.map(|()| Reply::default())
             }
         };
@@ -215,7 +248,7 @@ impl Sink for Socket {
     }
 
     fn preview(&self, pieces: &[Piece]) -> Option<Preview> {
-        let plain = joined(pieces);
+        let plain = Bytes::from(self.wire(pieces).concat());
         let mut shown = plain.clone();
         for secret in &self.secrets {
             shown = without(&shown, secret.as_bytes());
@@ -232,7 +265,7 @@ impl Sink for Socket {
     async fn probe(&self, _: Timestamp) -> Result<Probe, Fault> {
         match &self.transport {
             Transport::Stream(stream) => stream.reach().await.map(|()| Probe::ReachableOnly),
-            Transport::Datagram(to) => datagram::reach(to).await.map(|()| Probe::Unknown),
+            Transport::Datagram(to, _) => datagram::reach(to).await.map(|()| Probe::Unknown),
         }
     }
 

@@ -250,7 +250,7 @@ impl Link {
     fn refused(&self) -> Fault {
         let Route { section, to, .. } = &self.route;
         let note = format!(
-            "{to}: the receiver closes every connection as soon as it has got a message, so it probably refuses them; check {section}.framing (octet or lf), and what its own log says"
+            "{to}: the receiver closes every connection as soon as it has got a message, so it probably refuses them; check {section}.framing (octet, lf or nul), and what its own log says"
         );
         Fault::new(Cause::Setup, note)
     }

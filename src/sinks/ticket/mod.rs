@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::auth::Auth;
 use super::http::{Answer, ApiSink, Http, HttpApi, Next, Request};
+use super::preset::Markup;
 use super::show::Shown;
 use super::{Built, words};
 use crate::core::finding::Severity;
@@ -99,7 +100,7 @@ impl<D: Desk> HttpApi for Tickets<D> {
     fn encode(&self, event: &Shaped, room: usize) -> Result<Bytes, Fault> {
         let mut entry = Entry {
             headline: headline(event),
-            text: words::lines(event, &self.shown),
+            text: words::lines(event, &self.shown, Markup::None),
             severity: event.finding().severity,
         };
         loop {
