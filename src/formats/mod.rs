@@ -6,6 +6,7 @@
 //! A format reads the shaped event (`Shaped::finding` and `body`), so what a transform took out of
 //! it stays out. Not here: who chooses a format and how the bytes travel (`sinks/`).
 
+pub mod asff;
 mod cef;
 mod csv;
 mod facts;
@@ -37,7 +38,8 @@ pub static RAW: Format = Format {
 };
 
 /// All formats, in the order of the reference.
-pub static FORMATS: [&Format; 5] = [&RAW, &cef::FORMAT, &leef::FORMAT, &leef::TABS, &csv::FORMAT];
+pub static FORMATS: [&Format; 6] =
+    [&RAW, &cef::FORMAT, &leef::FORMAT, &leef::TABS, &csv::FORMAT, &asff::FORMAT];
 
 /// The format called `name`.
 pub fn format(name: &str) -> Option<&'static Format> {

@@ -5,6 +5,7 @@
 //! never touches the network. A sink retries, counts and logs nothing: see `core/sink.rs`.
 
 mod auth;
+mod aws;
 mod catalogue;
 mod file;
 mod http;
@@ -106,6 +107,11 @@ pub const KINDS: &[&Kind] = &[
     &ticket::servicenow::INCIDENT,
     &ticket::servicenow::SIR,
     &ticket::jira::KIND,
+    &aws::sqs::KIND,
+    &aws::sns::KIND,
+    &aws::cloudwatch_logs::KIND,
+    &aws::security_hub::KIND,
+    &aws::s3::KIND,
     &preset::KIND,
     &syslog::KIND,
     &tcp::KIND,

@@ -40,6 +40,12 @@ pub trait HttpApi: Send + Sync + 'static {
     /// Several encoded events as one request.
     fn request(&self, pieces: &[Piece]) -> Request;
 
+    /// The same at a time, where what may be said depends on it.
+    fn request_at(&self, pieces: &[Piece], now: Timestamp) -> Request {
+        let _ = now;
+        self.request(pieces)
+    }
+
     /// What must be known before anything is written: a request that changes nothing. Events of one
     /// incident are never in flight together, so nobody writes in between.
     fn lookup(&self, pieces: &[Piece]) -> Option<Request> {
@@ -63,6 +69,14 @@ pub trait HttpApi: Send + Sync + 'static {
     fn refused(&self, answer: &Answer, fault: Fault, sent: usize) -> Outcome {
         let _ = (answer, sent);
         Outcome::Failed(fault)
+    }
+
+    /// What an answer says of each piece, where it names them; the default verdict is given.
+    fn judged(&self, answer: &Answer, verdict: Result<Reply, Fault>, pieces: &[Piece]) -> Outcome {
+        match verdict {
+            Ok(reply) => self.accepted(answer, reply, pieces.len()),
+            Err(fault) => self.refused(answer, fault, pieces.len()),
+        }
     }
 
     /// How requests prove who sends them, where that is more than a header of `request`.
@@ -117,7 +131,7 @@ impl<A: HttpApi> Sink for ApiSink<A> {
     async fn send(&self, pieces: &[Piece], now: Timestamp) -> Outcome {
         let id = delivery_id(pieces);
         let request = match self.api.lookup(pieces) {
-            None => self.api.request(pieces),
+            None => self.api.request_at(pieces, now),
             Some(lookup) => match self.looked_up(lookup, pieces, &id, now).await {
                 Next::Send(request) => request,
                 Next::Done(outcome) => return outcome,
@@ -127,10 +141,8 @@ impl<A: HttpApi> Sink for ApiSink<A> {
             Ok(answer) => answer,
             Err(fault) => return Outcome::Failed(fault),
         };
-        match verdict(&answer, &self.http.advice, now) {
-            Ok(reply) => self.api.accepted(&answer, reply, pieces.len()),
-            Err(fault) => self.api.refused(&answer, fault, pieces.len()),
-        }
+        let verdict = verdict(&answer, &self.http.advice, now);
+        self.api.judged(&answer, verdict, pieces)
     }
 
     fn preview(&self, pieces: &[Piece]) -> Option<Preview> {
@@ -195,7 +207,7 @@ impl<A: HttpApi> ApiSink<A> {
 }
 
 /// A name for these events together, which is the same when they are sent again.
-fn delivery_id(pieces: &[Piece]) -> String {
+pub fn delivery_id(pieces: &[Piece]) -> String {
     match pieces {
         [piece] => piece.id.to_string(),
         pieces => {

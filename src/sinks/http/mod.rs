@@ -12,7 +12,7 @@ mod trouble;
 mod verdict;
 
 pub use address::Address;
-pub use api::{ApiSink, HttpApi, Next, Request};
+pub use api::{ApiSink, HttpApi, Next, Request, delivery_id};
 pub use reply::Answer;
 pub use verdict::cause;
 
