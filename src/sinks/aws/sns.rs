@@ -9,7 +9,7 @@ use form_urlencoded::Serializer;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::super::http::{Answer, Connection, Request};
 use super::super::{Built, Kind, Proof};
@@ -56,7 +56,7 @@ url = "{{peer}}"   # that of the region unless set
 const MESSAGES: usize = 10;
 /// What all messages of a batch may have together.
 const BATCH: usize = 256 << 10;
-/// What a message has beside its piece: the id and the names of the attributes.
+/// What a message has beside its piece: the id, the names and types of the attributes.
 const BESIDE: usize = 256;
 /// Longest subject, in characters of ASCII.
 const SUBJECT: usize = 99;
@@ -74,15 +74,6 @@ struct Settings {
     account: Account,
     #[serde(flatten)]
     connection: Connection,
-}
-
-/// What is published about one event.
-#[derive(Serialize, Deserialize)]
-struct Message {
-    message: String,
-    subject: String,
-    source: String,
-    severity: String,
 }
 
 struct Sns {
@@ -140,19 +131,22 @@ impl Sns {
     }
 
     fn entry(&self, piece: &Piece) -> Vec<(String, String)> {
-        // It was written by `encode`.
-        let Ok(told) = serde_json::from_slice::<Message>(&piece.bytes) else { return Vec::new() };
+        let text = String::from_utf8_lossy(&piece.bytes);
+        // Three lines and the message: so it was written by `encode`.
+        let mut parts = text.splitn(4, '\n').map(str::to_owned);
+        let mut next = || parts.next().unwrap_or_default();
+        let (severity, source, subject, message) = (next(), next(), next(), next());
         let id = piece.id.to_string();
         let mut pairs = vec![
             ("Id".to_owned(), id.clone()),
-            ("Message".to_owned(), told.message),
-            ("Subject".to_owned(), told.subject),
+            ("Message".to_owned(), message),
+            ("Subject".to_owned(), subject),
         ];
         if self.topic.ends_with(".fifo") {
             pairs.push(("MessageGroupId".to_owned(), piece.key()));
             pairs.push(("MessageDeduplicationId".to_owned(), id.clone()));
         }
-        let attributes = [("event_id", id), ("source", told.source), ("severity", told.severity)];
+        let attributes = [("event_id", id), ("source", source), ("severity", severity)];
         for (number, (name, value)) in (1..).zip(attributes) {
             let at = format!("MessageAttributes.entry.{number}");
             pairs.push((format!("{at}.Name"), name.to_owned()));
@@ -166,14 +160,9 @@ impl Sns {
 impl Intake for Sns {
     fn encode(&self, event: &Shaped, room: usize) -> Option<Bytes> {
         super::text(event, self.format, room, |text| {
-            let message = Message {
-                message: super::xml_safe(text),
-                subject: subject(event),
-                source: super::xml_safe(&event.event.source),
-                severity: event.finding().severity.to_string(),
-            };
-            // Texts can always be written.
-            serde_json::to_vec(&message).unwrap_or_default()
+            let (severity, source) = (event.finding().severity, &event.event.source);
+            let message = super::xml_safe(text);
+            format!("{severity}\n{source}\n{}\n{message}", subject(event)).into_bytes()
         })
     }
 
