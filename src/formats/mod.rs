@@ -6,6 +6,7 @@
 //! A format reads the shaped event (`Shaped::finding` and `body`), so what a transform took out of
 //! it stays out. Not here: who chooses a format and how the bytes travel (`sinks/`).
 
+pub mod asff;
 mod cef;
 mod csv;
 mod facts;
@@ -38,8 +39,8 @@ pub static RAW: Format = Format {
 };
 
 /// All formats, in the order of the reference.
-pub static FORMATS: [&Format; 6] =
-    [&RAW, &cef::FORMAT, &leef::FORMAT, &leef::TABS, &csv::FORMAT, &gelf::FORMAT];
+pub static FORMATS: [&Format; 7] =
+    [&RAW, &cef::FORMAT, &leef::FORMAT, &leef::TABS, &csv::FORMAT, &gelf::FORMAT, &asff::FORMAT];
 
 pub use gelf::FORMAT as GELF;
 

@@ -244,6 +244,54 @@ const CEF_KEYS: [(&str, usize); 24] = [
     ("msg", 1_023),
 ];
 
+/// A finding as AWS documents it: what must be there, and what each attribute may hold.
+fn check_asff(line: &str) -> Value {
+    let finding: Value = serde_json::from_str(line).unwrap();
+    let text = |place: &str| finding.pointer(place).and_then(Value::as_str).unwrap_or_default();
+    for (place, most) in [
+        ("/Id", 512),
+        ("/ProductArn", 2_048),
+        ("/ProductName", 128),
+        ("/CompanyName", 128),
+        ("/GeneratorId", 512),
+        ("/Title", 256),
+        ("/Description", 1_024),
+        ("/Severity/Original", 64),
+    ] {
+        assert!(!text(place).trim().is_empty() && text(place).len() <= most, "{place}: {line}");
+    }
+    assert_eq!((text("/SchemaVersion"), text("/AwsAccountId").len()), ("2018-10-08", 12));
+    for place in ["/CreatedAt", "/UpdatedAt", "/FirstObservedAt", "/LastObservedAt"] {
+        let time: Timestamp = text(place).parse().unwrap();
+        assert!(text(place).len() == 24 && text(place).ends_with('Z'), "{place}: {time}");
+    }
+    assert!(text("/CreatedAt") <= text("/UpdatedAt"));
+    let label = ["INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL"];
+    assert!(label.contains(&text("/Severity/Label")));
+    assert_eq!(finding["Severity"], finding["FindingProviderFields"]["Severity"]);
+    assert_eq!(finding["Types"], finding["FindingProviderFields"]["Types"]);
+    assert!(matches!(text("/Workflow/Status"), "NEW" | "RESOLVED"));
+    assert_eq!(text("/Workflow/Status") == "RESOLVED", text("/RecordState") == "ARCHIVED");
+    let resources = finding["Resources"].as_array().unwrap();
+    assert!((1..=32).contains(&resources.len()));
+    for resource in resources {
+        let id = resource["Id"].as_str().unwrap();
+        assert!(id.len() <= 512 && !id.trim().is_empty() && resource["Type"] == "Other");
+    }
+    let fields = finding["ProductFields"].as_object().unwrap();
+    let good = |(key, value): (&String, &Value)| {
+        key.len() <= 128 && value.as_str().is_some_and(|value| (1..=2_048).contains(&value.len()))
+    };
+    assert!(fields.len() <= 50 && fields.iter().all(good), "{fields:?}");
+    let malware = finding.get("Malware").and_then(Value::as_array);
+    assert!(malware.is_none_or(|list| (1..=5).contains(&list.len())
+        && list.iter().all(|it| it["Path"].as_str().is_some_and(|path| path.len() <= 512))));
+    if let Some(url) = finding.get("SourceUrl") {
+        assert!(url.as_str().unwrap().starts_with("http"));
+    }
+    finding
+}
+
 fn one_line(line: &str, allowed: &[char]) {
     let odd = |c: char| (c.is_control() || "\u{2028}\u{2029}".contains(c)) && !allowed.contains(&c);
     assert!(!line.contains(odd), "{line:?}");
@@ -368,6 +416,39 @@ proptest! {
     }
 
     #[test]
+    fn asff_is_read_back(finding in findings(), ended: bool, body in nasty()) {
+        let event = shaped(Finding { ended, ..finding.clone() }, body);
+        let line = written("asff", &event, ROOM).unwrap();
+        one_line(&line, &[]);
+        let read = check_asff(&line);
+        let field = |name: &str| read["ProductFields"][format!("siemgate/{name}")].as_str().map(str::to_owned);
+        for (name, text, most) in [
+            ("User", finding.user.as_deref(), 2_048),
+            ("Protocol", finding.protocol.as_deref(), 2_048),
+            ("Category", finding.category.as_deref(), 2_048),
+        ] {
+            // Said again, naively: trimmed, without control characters, cut.
+            let mut wanted: String = text.unwrap_or("").trim().chars().map(text::shown).collect();
+            while wanted.len() > most {
+                wanted.pop();
+            }
+            let wanted = wanted.trim().to_owned();
+            prop_assert_eq!(field(name).unwrap_or_default(), wanted, "{}", name);
+        }
+        prop_assert_eq!(field("EventId").unwrap(), event.event.id.to_string());
+        let label = match finding.severity { Severity::Critical => "CRITICAL", Severity::Info => "INFORMATIONAL", _ => "HIGH" };
+        prop_assert_eq!(&read["Severity"]["Label"], label);
+        prop_assert_eq!(read["RecordState"] == "ARCHIVED", ended);
+        prop_assert_eq!(&read["Sample"], finding.simulated);
+        prop_assert_eq!(&read["Network"]["SourceIpV4"], "10.0.0.1");
+        prop_assert_eq!(&read["UpdatedAt"], "2026-01-05T02:03:04.056Z");
+        // One id an incident, whatever else the event holds.
+        let again = shaped(Finding { incident: finding.incident.clone(), ..Finding::default() }, "{}");
+        let again = check_asff(&written("asff", &again, ROOM).unwrap());
+        prop_assert_eq!(read["Id"] == again["Id"], finding.incident.is_some());
+    }
+
+    #[test]
     fn every_format_keeps_to_its_room(finding in findings(), room in 0usize..6_000) {
         let event = shaped(finding, "{\"a\":1}");
         for format in FORMATS {
@@ -397,6 +478,7 @@ proptest! {
                     let full = pairs.contains_key("full_message");
                     prop_assert_eq!(pairs.contains_key("_shortened"), !full);
                 }
+                "asff" => drop(check_asff(&line)),
                 _ => prop_assert_eq!(line, whole),
             }
         }
@@ -565,6 +647,46 @@ fn lines_look_so() {
              \"10.1.2.3, 2001:db8::1, pc-7\",\"a, b\",\"a, b\",SMB2,2,true,29a8,{id},gate,A title,\
              https://dse.example/?id=1,\"\\ifs\\a=b|c.doc, /ifs/d^e.doc\""
         )
+    );
+}
+
+#[test]
+fn a_finding_says_what_was_hit_and_how() {
+    let event = shaped(everything(), "{ \"a\": 1 }");
+    let finding = check_asff(&written("asff", &event, ROOM).unwrap());
+    assert_eq!(finding["Id"], "siemgate/gate/29a8");
+    assert_eq!(finding["GeneratorId"], "gate/ransomware");
+    let arn = "arn:aws:securityhub:us-east-1:000000000000:product/000000000000/default";
+    assert_eq!(finding["ProductArn"], arn);
+    assert_eq!(finding["Types"], serde_json::json!(["Effects/Data Destruction"]));
+    let ids: Vec<&Value> =
+        finding["Resources"].as_array().unwrap().iter().map(|it| &it["Id"]).collect();
+    assert_eq!(ids, ["cluster/a", "cluster/b", "share/a", "share/b"]);
+    assert_eq!(finding["Malware"][0]["Path"], "\\ifs\\a=b|c.doc");
+    assert_eq!(finding["Severity"], serde_json::json!({ "Label": "CRITICAL", "Original": "high" }));
+    let fields = &finding["ProductFields"];
+    assert_eq!(
+        (&fields["siemgate/User"], &fields["siemgate/Original"]),
+        (&"AD01\\jdoe".into(), &"{\"a\":1}".into())
+    );
+    assert_eq!(
+        (&finding["CreatedAt"], &finding["FirstObservedAt"]),
+        (&"2026-01-05T02:03:04.056Z".into(), &"2026-01-31T12:00:00.500Z".into()),
+        "a clock that is ahead"
+    );
+    let china = asff::Account::new("210987654321", "aws-cn", "cn-north-1");
+    let bytes = asff::write(&event, &china, ROOM).unwrap();
+    let finding = check_asff(std::str::from_utf8(&bytes).unwrap());
+    let arn = "arn:aws-cn:securityhub:cn-north-1:210987654321:product/210987654321/default";
+    assert_eq!(
+        (&finding["ProductArn"], &finding["AwsAccountId"]),
+        (&arn.into(), &"210987654321".into())
+    );
+    let ended = shaped(Finding { ended: true, ..everything() }, "{}");
+    let ended = check_asff(&written("asff", &ended, ROOM).unwrap());
+    assert_eq!(
+        (&ended["Workflow"]["Status"], &ended["RecordState"]),
+        (&"RESOLVED".into(), &"ARCHIVED".into())
     );
 }
 

@@ -37,7 +37,7 @@ struct Ends {
     #[serde(default = "none")]
     sinks: OneOrMany<String>,
     /// How these sinks write the event, whatever their own `format` says: `"raw"`, `"cef"`,
-    /// `"leef"`, `"leef1"`, `"csv"` or `"gelf"`. Files and standard output write such lines, too. Not for
+    /// `"leef"`, `"leef1"`, `"csv"`, `"gelf"` or `"asff"`. Files and standard output write such lines, too. Not for
     /// sinks whose destination knows one form only, such as `taegis`. It reads what a `transform`
     /// of the route leaves.
     format: Option<String>,

@@ -5,6 +5,7 @@
 //! never touches the network. A sink retries, counts and logs nothing: see `core/sink.rs`.
 
 mod auth;
+mod aws;
 mod carried;
 mod catalogue;
 mod file;
@@ -121,6 +122,11 @@ pub const KINDS: &[&Kind] = &[
     &ticket::servicenow::SIR,
     &ticket::jira::KIND,
     &smtp::KIND,
+    &aws::sqs::KIND,
+    &aws::sns::KIND,
+    &aws::cloudwatch_logs::KIND,
+    &aws::security_hub::KIND,
+    &aws::s3::KIND,
     &preset::KIND,
     &syslog::KIND,
     &plain::TCP,

@@ -7,7 +7,7 @@ use siemgate::sinks::Entry;
 use tempfile::TempDir;
 
 use super::mailbox::Mailbox;
-use super::peer::{Answer, Peer};
+use super::peer::{Answer, Peer, Request};
 use super::receiver::Receiver;
 use super::sinks::{files, folder};
 
@@ -25,6 +25,16 @@ pub enum Way {
 pub struct Destination {
     pub way: Way,
     pub dir: TempDir,
+}
+
+/// What a request says: a form without its encoding.
+fn readable((request, body): (&Request, Bytes)) -> Bytes {
+    let is_form = request.header("content-type").is_some_and(|kind| kind.contains("form"));
+    if !is_form {
+        return body;
+    }
+    let pairs = form_urlencoded::parse(&body);
+    pairs.map(|(name, value)| format!("{name}={value}\n")).collect::<String>().into()
 }
 
 /// Whether the kind speaks HTTP.
@@ -95,7 +105,9 @@ impl Destination {
     /// can look.
     pub async fn arrived(&self, all: impl Fn(&[Bytes]) -> bool) -> Option<Vec<Bytes>> {
         match &self.way {
-            Way::Http(peer) => Some(peer.bodies()),
+            Way::Http(peer) => {
+                Some(peer.requests().iter().zip(peer.bodies()).map(readable).collect())
+            }
             Way::Mail(mailbox) => Some(mailbox.mails()),
             // A message is delivered when it is on its way.
             Way::Socket(receiver) => Some(

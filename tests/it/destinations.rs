@@ -40,7 +40,7 @@ fn drop_in(kind: &Entry) -> String {
 const SECRETS: &str = "/etc/siemgate/secrets";
 
 fn is_file(kind: &Entry) -> bool {
-    kind.class() == Class::Archive
+    kind.class() == Class::Archive && !super::destination::is_http(kind)
 }
 
 #[test]

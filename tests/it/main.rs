@@ -63,6 +63,7 @@ mod scale;
 mod scripted;
 mod sinks;
 mod sinks_auth;
+mod sinks_aws;
 mod sinks_conformance;
 mod sinks_file;
 mod sinks_gelf;

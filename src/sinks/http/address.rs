@@ -28,6 +28,15 @@ impl Address {
         &self.url
     }
 
+    /// The same host and port, without path and query.
+    #[must_use]
+    pub fn host(&self) -> Self {
+        let mut url = self.url.clone();
+        url.set_path("");
+        url.set_query(None);
+        Self { url }
+    }
+
     /// Whether it is an `https://` address.
     pub fn is_tls(&self) -> bool {
         self.url.scheme() == "https"

@@ -42,6 +42,12 @@ pub trait HttpApi: Send + Sync + 'static {
     /// Several encoded events as one request.
     fn request(&self, pieces: &[Piece]) -> Request;
 
+    /// The same at a time, where what may be said depends on it.
+    fn request_at(&self, pieces: &[Piece], now: Timestamp) -> Request {
+        let _ = now;
+        self.request(pieces)
+    }
+
     /// What must be known before anything is written: a request that changes nothing. Events of one
     /// incident are never in flight together, so nobody writes in between.
     fn lookup(&self, pieces: &[Piece]) -> Option<Request> {
@@ -70,6 +76,14 @@ pub trait HttpApi: Send + Sync + 'static {
     /// How the destination confirms later what it has taken, where its answer alone is no delivery.
     fn acks(&self) -> Option<&Acks> {
         None
+    }
+
+    /// What an answer says of each piece, where it names them; the default verdict is given.
+    fn judged(&self, answer: &Answer, verdict: Result<Reply, Fault>, pieces: &[Piece]) -> Outcome {
+        match verdict {
+            Ok(reply) => self.accepted(answer, reply, pieces.len()),
+            Err(fault) => self.refused(answer, fault, pieces.len()),
+        }
     }
 
     /// How requests prove who sends them, where that is more than a header of `request`.
@@ -124,7 +138,7 @@ impl<A: HttpApi> Sink for ApiSink<A> {
     async fn send(&self, pieces: &[Piece], now: Timestamp) -> Outcome {
         let id = delivery_id(pieces);
         let request = match self.api.lookup(pieces) {
-            None => self.api.request(pieces),
+            None => self.api.request_at(pieces, now),
             Some(lookup) => match self.looked_up(lookup, pieces, &id, now).await {
                 Next::Send(request) => request,
                 Next::Done(outcome) => return outcome,
@@ -132,10 +146,10 @@ impl<A: HttpApi> Sink for ApiSink<A> {
         };
         match self.api.acks() {
             None => match self.ask(|| request.clone(), &id, now).await {
-                Ok(answer) => self.judged(&answer, pieces.len(), now),
+                Ok(answer) => self.judged(&answer, pieces, now),
                 Err(fault) => Outcome::Failed(fault),
             },
-            Some(acks) => self.acknowledged(acks, request, pieces.len(), &id, now).await,
+            Some(acks) => self.acknowledged(acks, request, pieces, &id, now).await,
         }
     }
 
@@ -164,11 +178,8 @@ impl<A: HttpApi> Sink for ApiSink<A> {
 }
 
 impl<A: HttpApi> ApiSink<A> {
-    fn judged(&self, answer: &Answer, sent: usize, now: Timestamp) -> Outcome {
-        match verdict(answer, &self.http.advice, now) {
-            Ok(reply) => self.api.accepted(answer, reply, sent),
-            Err(fault) => self.api.refused(answer, fault, sent),
-        }
+    fn judged(&self, answer: &Answer, pieces: &[Piece], now: Timestamp) -> Outcome {
+        self.api.judged(answer, verdict(answer, &self.http.advice, now), pieces)
     }
 
     /// Send in a channel of its own, and ask until the destination confirms it.
@@ -176,7 +187,7 @@ impl<A: HttpApi> ApiSink<A> {
         &self,
         acks: &Acks,
         mut request: Request,
-        sent: usize,
+        pieces: &[Piece],
         id: &str,
         now: Timestamp,
     ) -> Outcome {
@@ -189,9 +200,9 @@ impl<A: HttpApi> ApiSink<A> {
             Ok(answer) => answer,
             Err(fault) => return Outcome::Failed(fault),
         };
-        let reply = match self.judged(&answer, sent, now) {
+        let reply = match self.judged(&answer, pieces, now) {
             Outcome::Delivered(reply) => reply,
-            Outcome::Partly { reply, faults } => return unconfirmed(reply, faults, sent),
+            Outcome::Partly { reply, faults } => return unconfirmed(reply, faults, pieces.len()),
             failed => return failed,
         };
         let Some(ack) = acks.id(&answer) else {
@@ -299,7 +310,7 @@ fn unconfirmed(reply: Reply, faults: Vec<(usize, Fault)>, sent: usize) -> Outcom
 }
 
 /// A name for these events together, which is the same when they are sent again.
-fn delivery_id(pieces: &[Piece]) -> String {
+pub fn delivery_id(pieces: &[Piece]) -> String {
     match pieces {
         [piece] => piece.id.to_string(),
         pieces => {

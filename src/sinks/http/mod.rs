@@ -15,7 +15,7 @@ mod verdict;
 
 pub use acks::{Acks, EXCHANGE};
 pub use address::Address;
-pub use api::{ApiSink, HttpApi, Next, Request};
+pub use api::{ApiSink, HttpApi, Next, Request, delivery_id};
 pub use gzip::compress;
 pub use reply::Answer;
 pub use verdict::cause;

@@ -247,6 +247,7 @@ impl Preset {
         if !is_address || !file.request.url.starts_with("{{") {
             found.push("request.url must begin with a field that is an address".into());
         }
+        found.extend(file.reply.mistake().map(str::to_owned));
         // All fields set, then all that may be left out left out.
         for all in [true, false] {
             if let Err(wrong) = Compiled::check(file, all)

@@ -7,6 +7,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::super::aws::codes;
 use super::super::http::{Answer, cause};
 use crate::core::sink::{Cause, Fault, Outcome, Reply};
 
@@ -29,6 +30,8 @@ pub(super) struct Rules {
     count: Option<String>,
     /// A list with a result for every event.
     items: Option<Items>,
+    /// Whose error codes stand in refusals and items: they go before the status.
+    errors: Option<Errors>,
     /// What the product answers to a good request.
     sample: Sample,
 }
@@ -84,6 +87,14 @@ impl Statuses {
     }
 }
 
+/// A vendor whose services share their error codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Errors {
+    /// Amazon's: `src/sinks/aws/codes.rs`.
+    Aws,
+}
+
 /// Results in the order of the events.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,7 +102,11 @@ struct Items {
     /// Where the list stands.
     list: String,
     /// Where in an item its status stands; `*` is whatever key there is.
+    #[serde(default)]
     status: String,
+    /// Where in an item that was not taken its error code stands, where items have no status.
+    #[serde(default)]
+    code: String,
     /// Where in an item the reason stands.
     #[serde(default)]
     why: String,
@@ -113,8 +128,24 @@ impl Rules {
             return Outcome::Delivered(self.told(answer, &body));
         }
         match default {
+            Err(fault) if self.errors == Some(Errors::Aws) && answer.status >= 300 => {
+                Outcome::Failed(codes::corrected(answer, fault, ""))
+            }
             Err(fault) => Outcome::Failed(fault),
             Ok(_) => self.taken(answer, &body, sent),
+        }
+    }
+
+    /// What is wrong with the rules themselves.
+    pub fn mistake(&self) -> Option<&'static str> {
+        let items = self.items.as_ref()?;
+        match (items.status.is_empty(), items.code.is_empty()) {
+            (true, true) => Some("reply.items needs `status` or `code`"),
+            (false, false) => Some("reply.items has either `status` or `code`"),
+            (true, false) if self.errors.is_none() => {
+                Some("reply.items.code needs reply.errors: whose codes they are")
+            }
+            _ => None,
         }
     }
 
@@ -288,6 +319,13 @@ impl Items {
         let Some(item) = item else {
             return Some(Fault::new(Cause::Down, "the reply has no result for this event"));
         };
+        let text = |place: &str| found(item, place).and_then(Value::as_str);
+        if !self.code.is_empty() {
+            let why = if self.why.is_empty() { None } else { text(&self.why) };
+            let code = text(&self.code)?;
+            let fault = codes::of_piece(code, why.unwrap_or_default(), Cause::Refused, "");
+            return Some(fault.with_reply(reply.clone()));
+        }
         let status = found(item, &self.status).and_then(Value::as_u64).unwrap_or_default();
         let status = u16::try_from(status).unwrap_or_default();
         let taken = match self.ok.is_empty() {
@@ -387,6 +425,27 @@ mod tests {
         };
         let items: Vec<String> = statuses.iter().map(item).collect();
         format!(r#"{{"errors":true,"items":[{}]}}"#, items.join(","))
+    }
+
+    #[test]
+    fn kinesis_and_eventbridge_name_events_by_place_and_code() {
+        let kinesis = r#"{"FailedRecordCount":2,"Records":[{"SequenceNumber":"1","ShardId":"s"},{"ErrorCode":"ProvisionedThroughputExceededException","ErrorMessage":"m"},{"ErrorCode":"InternalFailure","ErrorMessage":"m"}]}"#;
+        let wanted = [(1, Cause::Busy), (2, Cause::Down)];
+        assert_eq!(faults(judged("kinesis", 200, kinesis, 3)), wanted);
+        let bridge = r#"{"FailedEntryCount":2,"Entries":[{"ErrorCode":"MalformedDetail","ErrorMessage":"m"},{"EventId":"e"},{"ErrorCode":"ThrottlingException","ErrorMessage":"m"}]}"#;
+        let wanted = [(0, Cause::Refused), (2, Cause::Busy)];
+        assert_eq!(faults(judged("eventbridge", 200, bridge, 3)), wanted);
+        let short = r#"{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}"#;
+        assert_eq!(faults(judged("eventbridge", 200, short, 2)), [(1, Cause::Down)]);
+        for (body, wanted) in [
+            (r#"{"__type":"ResourceNotFoundException","message":"m"}"#, Cause::Setup),
+            (r#"{"__type":"AccessDeniedException"}"#, Cause::Setup),
+            (r#"{"__type":"ProvisionedThroughputExceededException"}"#, Cause::Busy),
+            (r#"{"__type":"ValidationException"}"#, Cause::Refused),
+            ("{}", Cause::Refused),
+        ] {
+            assert_eq!(failed(judged("kinesis", 400, body, 3)), wanted, "{body}");
+        }
     }
 
     #[test]
