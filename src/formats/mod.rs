@@ -7,17 +7,22 @@
 //! it stays out. Not here: who chooses a format and how the bytes travel (`sinks/`).
 
 mod cef;
+mod cloudevents;
 mod csv;
+mod document;
+mod ecs;
 mod facts;
 mod fields;
 pub mod headline;
 mod leef;
 pub mod lines;
+mod ocsf;
 pub mod rfc3164;
 pub mod rfc5424;
 pub mod scales;
 pub mod shorten;
 mod text;
+mod udm;
 
 use std::borrow::Cow;
 
@@ -37,7 +42,18 @@ pub static RAW: Format = Format {
 };
 
 /// All formats, in the order of the reference.
-pub static FORMATS: [&Format; 5] = [&RAW, &cef::FORMAT, &leef::FORMAT, &leef::TABS, &csv::FORMAT];
+pub static FORMATS: [&Format; 10] = [
+    &RAW,
+    &cef::FORMAT,
+    &leef::FORMAT,
+    &leef::TABS,
+    &csv::FORMAT,
+    &ecs::FORMAT,
+    &ocsf::FORMAT,
+    &ocsf::NEWER,
+    &udm::FORMAT,
+    &cloudevents::FORMAT,
+];
 
 /// The format called `name`.
 pub fn format(name: &str) -> Option<&'static Format> {

@@ -1,6 +1,8 @@
 //! Properties of all formats: what is written is read back by parsers that know nothing of the
 //! writers, whatever stood in the event.
 
+mod documents;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -311,7 +313,8 @@ proptest! {
                     }
                 }
                 "csv" => prop_assert_eq!(parse_csv(&line).len(), 18),
-                _ => prop_assert_eq!(line, whole),
+                "raw" => prop_assert_eq!(line, whole),
+                _ => {}
             }
         }
         // What must stay fits into a kilobyte or so.
