@@ -23,7 +23,7 @@ declare -A package=(
 # What the unpacked rsyslogd is linked to.
 libraries=(libestr0 libfastjson4 liblognorm5)
 # Module and version of what is imported.
-modules=(standardwebhooks==1.0.0 botocore==1.43.11)
+modules=(standardwebhooks==1.0.0 botocore==1.43.11 py-ocsf-models==0.10.0)
 
 tell() { echo "tests/setup.sh: $*" >&2; }
 
@@ -90,7 +90,7 @@ unpack_rsyslog() {
 install_modules() {
     local venv=target/python wanted="${modules[*]}"
     [[ $(cat "$venv/.installed" 2>/dev/null) != "$wanted" ]] || return 0
-    if python3 -m venv "$venv" && "$venv/bin/pip" -q install "${modules[@]}"; then
+    if python3 -m venv "$venv" && "$venv/bin/python3" -m pip -q install "${modules[@]}"; then
         printf '%s' "$wanted" >"$venv/.installed"
     else
         tell "not installed for Python: $wanted"

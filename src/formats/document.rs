@@ -221,3 +221,6 @@ fn differences(whole: &Value, less: &Value, path: &str, told: &mut Vec<String>) 
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

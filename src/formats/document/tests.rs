@@ -1,9 +1,14 @@
 //! The formats that are JSON documents, against small tables of what their schemas know: written
 //! from the documents of ECS, OCSF, UDM and CloudEvents, not from the writers.
 
-use serde_json::{Map, json};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
 
-use super::*;
+use super::super::lines;
+use super::super::tests::{ROOM, expected, findings, nasty, one_line, shaped, written};
+use crate::core::Timestamp;
+use crate::core::finding::Finding;
+use crate::core::route::Shaped;
 
 /// Types that a field may have.
 #[derive(Clone, Copy, Debug, PartialEq)]
