@@ -14,7 +14,7 @@ use siemgate::{formats, sources};
 
 use super::gateway::{Gateway, fixture};
 use super::products::python;
-use super::sinks::{built, now};
+use super::sinks::{build, built, folder, now, told};
 
 const DOCUMENTS: [&str; 5] = ["ecs", "ocsf", "ocsf-1.6", "udm", "cloudevents"];
 const SUPERNA: [&str; 6] = [
@@ -218,11 +218,11 @@ async fn explain_shows_every_format_without_what_a_route_took_out() {
     let gateway = Gateway::prepared(&config);
     let body = fixture("superna-critical-locked-out.json");
     std::fs::write(gateway.path("event.json"), body).unwrap();
-    let told = gateway.cli(&["explain", "event.json", "--json"]).await;
-    assert_eq!(told.code, Some(0), "{told:?}");
-    let events = serde_json::from_str::<Value>(&told.out).unwrap();
+    let said = gateway.cli(&["explain", "event.json", "--json"]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let events = serde_json::from_str::<Value>(&said.out).unwrap();
     let sinks = events["events"][0]["sinks"].as_array().unwrap();
-    assert_eq!(sinks.len(), formats::FORMATS.len(), "{told:?}");
+    assert_eq!(sinks.len(), formats::FORMATS.len(), "{said:?}");
     for sink in sinks {
         let number: usize = sink["sink"].as_str().unwrap()[1..].parse().unwrap();
         let (name, text) = (formats::FORMATS[number].name, sink["text"].as_str().unwrap());
@@ -235,6 +235,43 @@ async fn explain_shows_every_format_without_what_a_route_took_out() {
             assert!(read.is_object(), "{name}: {text}");
         }
     }
+}
+
+/// A section may choose where its preset sends the event itself; not what its product refuses.
+#[tokio::test]
+async fn a_section_chooses_the_format_among_those_that_its_product_takes() {
+    let dir = folder();
+    let key = dir.path().join("key");
+    let section = |kind: &str, format: &str| {
+        format!(
+            "[sinks.s]\ntype = \"{kind}\"\nurl = \"https://h.example\"\nformat = \"{format}\"\n\
+             {} = {{ file = {key:?} }}\n",
+            if kind == "elasticsearch" { "api_key" } else { "key" }
+        )
+    };
+    let sink = built(&section("crowdstrike_ngsiem", "ecs"));
+    let sent = sink.sink.encode(&superna(SUPERNA[0]), sink.limits.event_bytes).unwrap();
+    let sent: Value = serde_json::from_slice(&sent).unwrap();
+    assert_eq!(sent["event"]["event"]["kind"], "alert", "{sent}");
+    let refused = |kind, format| build(&section(kind, format)).err().map(told).unwrap_or_default();
+    // One form only, so there is nothing to choose; people get no format.
+    assert!(refused("elasticsearch", "cef").contains("sinks.s.format"));
+    assert!(refused("slack", "cef").contains("sinks.s.format"));
+    let opensearch =
+        "[sinks.s]\ntype = \"opensearch\"\nurl = \"https://h.example\"\nformat = \"cef\"\n";
+    let told_so = build(opensearch).err().map(told).unwrap_or_default();
+    assert!(told_so.contains("opensearch takes ecs, ocsf, ocsf-1.6 only"), "{told_so}");
+
+    let mut gateway = Gateway::prepared(
+        "[sources.superna]\ntype = \"superna\"\n[routes.all]\nsinks = \"es\"\nformat = \"cef\"\n\
+         [sinks.es]\ntype = \"elasticsearch\"\nurl = \"https://h.example\"\napi_key = { env = \"K\" }\n",
+    );
+    gateway.set_env("K", "k");
+    let checked = gateway.cli(&["check"]).await;
+    assert!(
+        checked.code == Some(78) && checked.err.contains("elasticsearch knows ecs only"),
+        "{checked:?}"
+    );
 }
 
 #[test]
