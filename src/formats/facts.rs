@@ -9,6 +9,7 @@ use crate::core::Timestamp;
 use crate::core::event::EventId;
 use crate::core::finding::{Finding, Severity, State};
 use crate::core::route::Shaped;
+use crate::core::sink::incident_key;
 
 /// Longest word of a class, in characters.
 const WORD: usize = 48;
@@ -111,6 +112,65 @@ impl<'s> Facts<'s> {
         clients.into_iter().find(|text| address(text).is_none())
     }
 
+    /// Every client with an address, and every one that is known by something else.
+    pub fn clients(&self) -> (Vec<String>, Vec<&'s str>) {
+        let (mut addresses, mut hosts) = (Vec::new(), Vec::new());
+        for client in &self.finding.client_ips {
+            match address(client) {
+                Some(address) => addresses.push(address.to_string()),
+                None => hosts.push(client.as_str()),
+            }
+        }
+        (addresses, hosts)
+    }
+
+    /// Domain and name of an account that is spelt `DOMAIN\name`; else the name alone.
+    pub fn account(&self) -> Option<(Option<&'s str>, &'s str)> {
+        let user = self.finding.user.as_deref()?;
+        match user.split_once('\\') {
+            Some((domain, name)) if !domain.trim().is_empty() && !name.trim().is_empty() => {
+                Some((Some(domain), name))
+            }
+            _ => Some((None, user)),
+        }
+    }
+
+    /// How many files, where a signed number can hold it: more than that is nobody's count.
+    pub fn count(&self) -> Option<i64> {
+        self.finding.file_count.and_then(|count| i64::try_from(count).ok())
+    }
+
+    /// When it happened, else when it arrived.
+    pub fn time(&self) -> Timestamp {
+        self.happened().unwrap_or(self.received)
+    }
+
+    /// What ties updates to what opened the incident; the event's id where there is nothing. A very
+    /// long one is digested, because the end of an identifier must not be cut.
+    pub fn incident(&self) -> String {
+        match self.finding.incident.as_deref().map(str::trim) {
+            Some(text) if is_identifier(text) => text.to_owned(),
+            text => incident_key(text, self.id),
+        }
+    }
+
+    /// The state as a word that documents and rules may compare.
+    pub fn state_word(&self) -> Option<String> {
+        self.state().map(|state| text::identifier(state, WORD))
+    }
+
+    /// Where the first file is.
+    pub fn folder(&self) -> Option<&'s str> {
+        let path = self.finding.files.first()?;
+        Some(&path[..path.rfind(['/', '\\'])?])
+    }
+
+    /// What the first file's name ends with, without the dot.
+    pub fn extension(&self) -> Option<&str> {
+        let (stem, extension) = self.file_name()?.rsplit_once('.')?;
+        (!stem.is_empty()).then_some(extension)
+    }
+
     /// The first file without its folders.
     pub fn file_name(&self) -> Option<&str> {
         self.finding.files.first()?.rsplit(['/', '\\']).next()
@@ -121,6 +181,16 @@ impl<'s> Facts<'s> {
         let list = if list.len() > 1 { list } else { &[] };
         list.iter().map(|item| Cow::Borrowed(item.as_str()))
     }
+}
+
+/// Short enough to be an identifier as it is, and on one line.
+fn is_identifier(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && !text.chars().any(text::is_control)
+}
+
+/// `time` as RFC 3339 in UTC, with milliseconds.
+pub fn rfc3339(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
 fn address(text: &str) -> Option<IpAddr> {

@@ -22,7 +22,7 @@ pub fn line(body: &[u8]) -> Bytes {
 }
 
 /// Whether `body` is one JSON text. Neither depth nor UTF-8 inside strings is judged.
-fn is_json(body: &[u8]) -> bool {
+pub fn is_json(body: &[u8]) -> bool {
     serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
 

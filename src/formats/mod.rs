@@ -8,18 +8,23 @@
 
 pub mod asff;
 mod cef;
+mod cloudevents;
 mod csv;
+mod document;
+mod ecs;
 mod facts;
 mod fields;
 mod gelf;
 pub mod headline;
 mod leef;
 pub mod lines;
+mod ocsf;
 pub mod rfc3164;
 pub mod rfc5424;
 pub mod scales;
 pub mod shorten;
 mod text;
+mod udm;
 
 use std::borrow::Cow;
 
@@ -39,8 +44,20 @@ pub static RAW: Format = Format {
 };
 
 /// All formats, in the order of the reference.
-pub static FORMATS: [&Format; 7] =
-    [&RAW, &cef::FORMAT, &leef::FORMAT, &leef::TABS, &csv::FORMAT, &gelf::FORMAT, &asff::FORMAT];
+pub static FORMATS: [&Format; 12] = [
+    &RAW,
+    &cef::FORMAT,
+    &leef::FORMAT,
+    &leef::TABS,
+    &csv::FORMAT,
+    &gelf::FORMAT,
+    &ecs::FORMAT,
+    &ocsf::FORMAT,
+    &ocsf::NEWER,
+    &udm::FORMAT,
+    &asff::FORMAT,
+    &cloudevents::FORMAT,
+];
 
 pub use gelf::FORMAT as GELF;
 

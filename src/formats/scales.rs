@@ -87,6 +87,24 @@ pub fn otlp(severity: Severity) -> u8 {
     number("otlp", severity)
 }
 
+/// OCSF's `severity_id`: 1 to 5, 0 where it is unknown.
+pub fn ocsf(severity: Severity) -> u8 {
+    number("ocsf", severity)
+}
+
+/// Elastic's risk score: 0 to 100.
+pub fn ecs_risk(severity: Severity) -> u8 {
+    number("ecs_risk", severity)
+}
+
+/// UDM's word.
+pub fn udm(severity: Severity) -> &'static str {
+    match scale("udm").map(|scale| scale.of(severity)) {
+        Some(Step::Word(word)) => word,
+        _ => "UNKNOWN_SEVERITY",
+    }
+}
+
 fn number(name: &str, severity: Severity) -> u8 {
     match scale(name).map(|scale| scale.of(severity)) {
         Some(Step::Number(number)) => number,

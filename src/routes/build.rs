@@ -36,10 +36,10 @@ struct Ends {
     /// Sinks that get the events: one name or a list.
     #[serde(default = "none")]
     sinks: OneOrMany<String>,
-    /// How these sinks write the event, whatever their own `format` says: `"raw"`, `"cef"`,
-    /// `"leef"`, `"leef1"`, `"csv"`, `"gelf"` or `"asff"`. Files and standard output write such lines, too. Not for
-    /// sinks whose destination knows one form only, such as `taegis`. It reads what a `transform`
-    /// of the route leaves.
+    /// How these sinks write the event, whatever their own `format` says: `"raw"`, `"cef"`, `"ecs"`,
+    /// `"ocsf"` and others, see docs/formats.md. Files and standard output write such lines, too. Not
+    /// for sinks whose destination knows one form only, such as `taegis`. It reads what a
+    /// `transform` of the route leaves.
     format: Option<String>,
 }
 

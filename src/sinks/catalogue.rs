@@ -161,12 +161,12 @@ impl Entry {
         }
     }
 
-    /// Whether it writes what a `format` says; else its destination knows one form only.
-    pub fn formats(&self) -> bool {
+    /// The only formats that it writes, none where its destination knows one form only; else all.
+    pub fn forms(&self) -> Option<Vec<&'static str>> {
         match self {
-            Self::Kind(kind) => kind.formats,
-            Self::Preset(preset) => preset.formats(),
-            Self::Carried(carried) => carried.kind().formats,
+            Self::Kind(kind) => (!kind.formats).then(Vec::new),
+            Self::Preset(preset) => preset.forms(),
+            Self::Carried(carried) => (!carried.kind().formats).then(Vec::new),
         }
     }
 

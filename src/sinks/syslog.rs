@@ -80,7 +80,8 @@ struct Settings {
     /// and `csv` first lists shrink to their first item: files, shares, clients, clusters. Then, in
     /// this order, from the end: files, shares, clients, clusters; title; first file; link; source,
     /// protocol and category; incident; at last cluster, account and client. `raw` names what it has
-    /// cut. What cannot be made to fit becomes a dead letter.
+    /// cut; so do the formats that are JSON documents, which first give up the original in them:
+    /// docs/formats.md. What cannot be made to fit becomes a dead letter.
     max_bytes: Option<ByteSize>,
     #[serde(flatten)]
     connection: Connection,

@@ -20,6 +20,7 @@ mod destination;
 mod destinations;
 mod drain;
 mod explain;
+mod formats;
 mod gateway;
 mod guards;
 mod guide;

@@ -268,6 +268,10 @@ async fn addresses_are_built_as_the_products_have_them() {
             "google_secops",
             "/v1alpha/projects/my-project/locations/us/instances/00000000-0000-0000-0000-000000000003/logTypes/SUPERNA_EYEGLASS/logs:import",
         ),
+        (
+            "google_secops_udm",
+            "/v1alpha/projects/my-project/locations/us/instances/00000000-0000-0000-0000-000000000003/events:import",
+        ),
         ("loki", "/loki/api/v1/push"),
         ("otlp", "/v1/logs"),
         ("pubsub", "/v1/projects/my-project/topics/superna:publish"),

@@ -39,14 +39,19 @@ fn formless(table: &Table, sinks: &Named<SinkPlan>) -> Problems {
     for (route, format, names) in table.formats() {
         let plans = sinks.iter().filter(|(name, _)| names.contains(name));
         let fixed = plans.filter_map(|(name, plan)| Some((name, &plan.as_ref()?.kind)));
-        for (name, kind) in fixed.filter(|(_, kind)| !kind.formats()) {
+        for (name, kind) in fixed {
+            let Some(forms) = kind.forms() else { continue };
+            if forms.contains(&format.name) {
+                continue;
+            }
             let section = if &**route == UNMATCHED {
                 UNMATCHED.to_owned()
             } else {
                 format!("routes.{route}")
             };
+            let known = if forms.is_empty() { "one form".to_owned() } else { forms.join(", ") };
             let what = format!(
-                "sink `{name}` cannot write {}: {} knows one form only",
+                "sink `{name}` cannot write {}: {} knows {known} only",
                 format.name,
                 kind.name()
             );

@@ -76,6 +76,7 @@ impl Compiled {
         auth: Auth,
         gzip: bool,
         shown: Shown,
+        format: Option<&'static Format>,
     ) -> Result<Self, String> {
         let known = |name: &str| match fields::named(&file.fields, name) {
             Some(_) => Ok(values.constant(name)),
@@ -86,7 +87,8 @@ impl Compiled {
             is_private: &|name| values.is_private(name),
         };
         let compiled = Self::compile(file, &known, &kinds, auth, gzip)?;
-        Ok(Self { shown, ..compiled })
+        let verbatim = compiled.verbatim && format.is_none();
+        Ok(Self { shown, verbatim, format: format.or(compiled.format), ..compiled })
     }
 
     /// Whether the file can be compiled with all fields set, or with only those that must be.

@@ -254,6 +254,9 @@ pub(super) struct Body {
     pub event: Value,
     /// The format of `{{@body}}` unless the route names another; the event's own JSON unless set.
     pub format: Option<Named>,
+    /// The formats that the destination takes, `format` among them; all unless set.
+    #[serde(default)]
+    pub formats: Vec<Named>,
     /// Around all events, with `"{{@events}}"` in their place.
     pub wrap: Option<Value>,
     /// Before every event of a bulk.
@@ -277,6 +280,7 @@ impl Default for Body {
             frame: single(),
             event: whole(),
             format: None,
+            formats: Vec::new(),
             wrap: None,
             action: None,
             markup: Markup::None,

@@ -31,7 +31,9 @@ use super::http::{Connection, EXCHANGE, Http};
 use super::show::{self, Reading, Shown};
 use super::{Built, part};
 use crate::core::config::{Place, Problem, Problems, Section};
+use crate::core::route::Format;
 use crate::core::sink::{Class, Idempotency, Limits};
+use crate::formats::Named;
 pub(in crate::sinks) use inline::KIND;
 pub(in crate::sinks) use markup::Markup;
 
@@ -58,6 +60,14 @@ pub struct Preset {
 struct Common {
     /// Compress request bodies. As the product likes it unless set.
     gzip: Option<bool>,
+}
+
+/// What the user may set where the event itself is sent, and in more than one form.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Written {
+    /// How the event is written, unless its route says so: docs/formats.md. As the product likes it
+    /// unless set, mostly the event's own JSON.
+    format: Option<Named>,
 }
 
 impl Preset {
@@ -93,9 +103,21 @@ impl Preset {
         self.file.idempotency
     }
 
-    /// Whether the event may be written in another form: not where the product wants the original.
-    pub fn formats(&self) -> bool {
-        !self.file.limits.whole
+    /// The only formats that the product takes, none where it wants the original; else all.
+    pub fn forms(&self) -> Option<Vec<&'static str>> {
+        match (self.file.limits.whole, &self.file.body.formats[..]) {
+            (true, _) => Some(Vec::new()),
+            (false, []) => None,
+            (false, some) => Some(some.iter().map(|named| named.0.name).collect()),
+        }
+    }
+
+    /// Whether there is a choice, and it would show in what is sent.
+    fn has_choice(&self) -> bool {
+        let body = &self.file.body;
+        let is_sent =
+            body.frame == frame::Form::Lines || body.event.to_string().contains("{{@body");
+        is_sent && self.forms().is_none_or(|forms| forms.len() > 1)
     }
 
     /// Whether some of its facts could not be verified.
@@ -149,6 +171,9 @@ impl Preset {
         for part in [schema_for!(Connection).to_value(), schema_for!(Common).to_value()] {
             merge(&mut schema, part);
         }
+        if self.has_choice() {
+            merge(&mut schema, schema_for!(Written).to_value());
+        }
         if show::is_read(self.file.class) {
             merge(&mut schema, schema_for!(Reading).to_value());
         }
@@ -165,6 +190,7 @@ impl Preset {
         problems.extend(part::<Connection>(section));
         problems.extend(part::<Common>(section));
         problems.extend(part::<Reading>(section));
+        problems.extend(part::<Written>(section));
         let values = fields::read(&self.file.fields, section);
         match values {
             Ok(values) if problems.is_empty() => self.with(section, values),
@@ -188,9 +214,10 @@ impl Preset {
         let (reading, _) = section.clone().split::<Reading>();
         let shown = Shown::of(self.file.class, reading.read()?);
         let gzip = common.gzip.unwrap_or(self.file.request.gzip);
+        let format = self.format(section)?;
         let told = |wrong: String| vec![Problem::new(section.key.clone(), wrong)];
         let auth = ways::auth(&self.file.request.auth.0, &values, &section.key)?;
-        let api = Compiled::new(&self.file, &values, auth, gzip, shown).map_err(told)?;
+        let api = Compiled::new(&self.file, &values, auth, gzip, shown, format).map_err(told)?;
         let to: Vec<_> = values.addresses().collect();
         let secrets: Vec<_> = values.secrets().map(|(_, secret)| secret).collect();
         let client = Http::to_all(section, self.credential(&values), &connection, &to, &secrets)?;
@@ -198,6 +225,19 @@ impl Preset {
         Ok(Built::new(Arc::new(super::http::ApiSink::new(client, api)), limits)
             .with_rate(self.file.limits.rate)
             .with_timeout(timeout))
+    }
+
+    /// The format that the section asks for.
+    fn format(&self, section: &Section) -> Result<Option<&'static Format>, Problems> {
+        let (written, _) = section.clone().split::<Written>();
+        let Some(Named(format)) = written.read::<Written>()?.format else { return Ok(None) };
+        match self.forms() {
+            Some(forms) if !forms.contains(&format.name) => {
+                let told = format!("{} takes {} only", self.file.name, forms.join(", "));
+                Err(vec![Problem::new(format!("{}.format", section.key), told)])
+            }
+            _ => Ok(Some(format)),
+        }
     }
 
     /// The field that people look at first when the credentials are wrong.
@@ -248,6 +288,10 @@ impl Preset {
             found.push("request.url must begin with a field that is an address".into());
         }
         found.extend(file.reply.mistake().map(str::to_owned));
+        let own = file.body.format.map_or("raw", |named| named.0.name);
+        if self.forms().is_some_and(|forms| !forms.is_empty() && !forms.contains(&own)) {
+            found.push(format!("body.formats must have body.format, which is {own}"));
+        }
         // All fields set, then all that may be left out left out.
         for all in [true, false] {
             if let Err(wrong) = Compiled::check(file, all)

@@ -55,8 +55,10 @@ pub(super) fn formatted<'e>(
     format: &Format,
     write: impl Fn(&View<'_>) -> Vec<u8>,
 ) -> Option<Vec<u8>> {
+    let around = write(&view().with_body(Bytes::from_static(b"{}"), false)).len();
     // Quoted and in its place a text is longer than it is.
-    [room, room / 2, room / 4, room / 8].into_iter().find_map(|wanted| {
+    let rooms = [room, room.saturating_sub(around), room / 2, room / 4, room / 8];
+    rooms.into_iter().find_map(|wanted| {
         let written = (format.write)(view().shaped, wanted)?;
         let is_text = !written.starts_with(b"{");
         let written = write(&view().with_body(written, is_text));
