@@ -1,11 +1,12 @@
-//! Where the events of any kind of sink arrive in tests: an HTTP peer, a receiver on a socket, or a
-//! folder. Chosen by the placeholders of the kind's sample, so that a new kind has one without a
+//! Where the events of any kind of sink arrive in tests: an HTTP peer, a receiver on a socket, a
+//! broker, or a folder. Chosen by the placeholders of the kind's sample, so that a new kind has one without a
 //! line of its own.
 
 use bytes::Bytes;
 use siemgate::sinks::Entry;
 use tempfile::TempDir;
 
+use super::broker::{Broker, Speaks};
 use super::peer::{Answer, Peer};
 use super::receiver::Receiver;
 use super::sinks::{files, folder};
@@ -14,6 +15,7 @@ use super::sinks::{files, folder};
 pub enum Way {
     Http(Peer),
     Socket(Receiver),
+    Broker(Broker),
     Folder,
     /// Nobody can look.
     Nowhere,
@@ -32,12 +34,17 @@ pub fn is_http(kind: &Entry) -> bool {
 
 /// Whether the kind speaks over a connection, on which a broken one makes doubles.
 pub fn is_stream(kind: &Entry) -> bool {
-    kind.sample().contains("tcp://{{host}}")
+    kind.sample().contains("address = \"tcp://{{host}}")
 }
 
 /// Whether the kind sends datagrams.
 pub fn is_datagram(kind: &Entry) -> bool {
     kind.sample().contains("udp://{{host}}")
+}
+
+/// Whether the kind hands its messages to a broker, which acknowledges each.
+pub fn is_broker(kind: &Entry) -> bool {
+    Speaks::of(kind).is_some()
 }
 
 impl Destination {
@@ -50,6 +57,9 @@ impl Destination {
                 Way::Http(peer)
             }
             kind if is_stream(kind) => Way::Socket(Receiver::tcp().await),
+            kind if is_broker(kind) => {
+                Way::Broker(Broker::start(Speaks::of(kind).unwrap(), 0).await)
+            }
             kind if is_datagram(kind) => Way::Socket(Receiver::udp().await),
             kind if kind.sample().contains("{{dir}}") => Way::Folder,
             _ => Way::Nowhere,
@@ -62,6 +72,7 @@ impl Destination {
         match &self.way {
             Way::Http(peer) => peer.url(),
             Way::Socket(receiver) => receiver.url(),
+            Way::Broker(broker) => broker.url(),
             Way::Folder | Way::Nowhere => "http://127.0.0.1:9".into(),
         }
     }
@@ -78,6 +89,7 @@ impl Destination {
         match &self.way {
             Way::Http(peer) => peer.forget(),
             Way::Socket(receiver) => receiver.forget(),
+            Way::Broker(broker) => broker.forget(),
             Way::Folder | Way::Nowhere => {
                 for (name, _) in files(self.dir.path()) {
                     std::fs::remove_file(self.dir.path().join(name)).unwrap();
@@ -98,6 +110,7 @@ impl Destination {
                 })
                 .await,
             ),
+            Way::Broker(broker) => Some(broker.messages()),
             Way::Folder => {
                 Some(files(self.dir.path()).into_iter().map(|(_, bytes)| bytes.into()).collect())
             }
@@ -125,6 +138,7 @@ impl Destination {
         match self.way {
             Way::Http(peer) => peer.stop().await,
             Way::Socket(receiver) => receiver.stop().await,
+            Way::Broker(broker) => broker.stop().await,
             Way::Folder | Way::Nowhere => {}
         }
         self.dir
