@@ -211,8 +211,8 @@ async fn a_batch_whose_answer_is_lost_is_stored_once() {
         let other = encode(&sink, "{\"n\":4}").unwrap();
         let [a, b, c] = &pieces[..] else { panic!() };
         delivered(sink.sink.send(&[b.clone(), other], now()).await);
-        delivered(sink.sink.send(&[a.clone()], now()).await);
-        delivered(sink.sink.send(&[c.clone()], now()).await);
+        delivered(sink.sink.send(std::slice::from_ref(a), now()).await);
+        delivered(sink.sink.send(std::slice::from_ref(c), now()).await);
         let all = sorted(&broker);
         for body in bodies {
             assert_eq!(all.iter().filter(|it| *it == body).count(), times, "{more}: {all:?}");

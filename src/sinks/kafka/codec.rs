@@ -157,13 +157,15 @@ pub fn read_metadata(bytes: &[u8], topic: &str) -> io::Result<Metadata> {
         from.text()?;
         Ok(Broker { node, host, port: u16::try_from(port).unwrap_or(0) })
     })?;
-    (from.text()?, from.i32()?);
+    from.text()?;
+    from.i32()?;
     let topics = from.list(|from| {
         let (error, name) = (from.i16()?, from.text()?);
         from.i8()?;
         let partitions = from.list(|from| {
             let (_, index, leader) = (from.i16()?, from.i32()?, from.i32()?);
-            (from.list(In::i32)?, from.list(In::i32)?);
+            from.list(In::i32)?;
+            from.list(In::i32)?;
             Ok((index, leader))
         })?;
         Ok((error, name, partitions))
