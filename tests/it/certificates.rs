@@ -24,6 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::broker::{self, Speaks};
 use super::mailbox::Book;
 
 /// A certificate with its key.
@@ -148,7 +149,7 @@ pub struct Server {
     pub port: u16,
     config: Arc<Mutex<Arc<ServerConfig>>>,
     received: Arc<Mutex<Vec<u8>>>,
-    answer: Arc<Mutex<String>>,
+    answer: Arc<Mutex<Likeness>>,
     task: JoinHandle<()>,
 }
 
@@ -164,7 +165,7 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let config = Arc::new(Mutex::new(config(leaf, demands)));
         let received: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let answer = Arc::new(Mutex::new(whole(200, "{}")));
+        let answer = Arc::new(Mutex::new(Likeness::Http(whole(200, "{}"))));
         let talk = (received.clone(), answer.clone());
         let serving = serve(listener, config.clone(), talk, demands.hangs_up);
         let task = tokio::spawn(serving);
@@ -174,8 +175,11 @@ impl Server {
     /// Answer every request as the destination of `kind` answers good ones.
     pub fn answers_like(&self, kind: &Entry) {
         let (status, body) = kind.success();
-        let http = whole(status, &body);
-        *self.answer.lock().unwrap() = if kind.name() == "smtp" { SMTP.into() } else { http };
+        *self.answer.lock().unwrap() = match Speaks::of(kind) {
+            None if kind.name() == "smtp" => Likeness::Mail,
+            Some(speaks) => Likeness::Broker(speaks, self.port),
+            None => Likeness::Http(whole(status, &body)),
+        };
     }
 
     /// Show `leaf` from now on, to those who connect from now on.
@@ -189,14 +193,22 @@ impl Server {
     }
 }
 
+/// What a server is like to those who got through TLS.
+#[derive(Clone)]
+enum Likeness {
+    /// It answers every request so.
+    Http(String),
+    /// It takes mails.
+    Mail,
+    /// It is a broker, at this port.
+    Broker(Speaks, u16),
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
-
-/// In place of an answer: the conversation of a mail server.
-const SMTP: &str = "SMTP";
 
 fn whole(status: u16, body: &str) -> String {
     format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n\r\n{body}", body.len())
@@ -228,7 +240,7 @@ fn config(leaf: &Leaf, demands: Demands<'_>) -> Arc<ServerConfig> {
 async fn serve(
     listener: TcpListener,
     config: Arc<Mutex<Arc<ServerConfig>>>,
-    talk: (Arc<Mutex<Vec<u8>>>, Arc<Mutex<String>>),
+    talk: (Arc<Mutex<Vec<u8>>>, Arc<Mutex<Likeness>>),
     hangs_up: bool,
 ) {
     // Dropped with this task, and every connection with it.
@@ -238,8 +250,18 @@ async fn serve(
         let (received, answer) = talk.clone();
         connections.spawn(async move {
             let stream = acceptor.accept(stream).await;
-            if let (Ok(stream), false) = (stream, hangs_up) {
-                let _ = converse(stream, &received, &answer).await;
+            let like = answer.lock().unwrap().clone();
+            match (stream, like) {
+                (Ok(stream), Likeness::Broker(speaks, port)) if !hangs_up => {
+                    broker::converse(speaks, stream, "localhost", port, Arc::default()).await;
+                }
+                (Ok(stream), Likeness::Mail) if !hangs_up => {
+                    let _ = Book::default().talk(stream).await;
+                }
+                (Ok(stream), _) if !hangs_up => {
+                    let _ = converse(stream, &received, &answer).await;
+                }
+                _ => {}
             }
         });
     }
@@ -248,11 +270,8 @@ async fn serve(
 async fn converse(
     mut stream: TlsStream<TcpStream>,
     received: &Mutex<Vec<u8>>,
-    answer: &Mutex<String>,
+    answer: &Mutex<Likeness>,
 ) -> std::io::Result<()> {
-    if *answer.lock().unwrap() == SMTP {
-        return Book::default().talk(stream).await;
-    }
     let (mut read, mut buffer) = (Vec::new(), [0; 4_096]);
     loop {
         let count = stream.read(&mut buffer).await?;
@@ -267,7 +286,10 @@ async fn converse(
             let answer =
                 match text.contains("\r\n\r\ngrant_type=") || text.contains("/authenticate ") {
                     true => whole(200, r#"{"access_token":"t","data":{"token":"t"}}"#),
-                    false => answer.lock().unwrap().clone(),
+                    false => match &*answer.lock().unwrap() {
+                        Likeness::Http(answer) => answer.clone(),
+                        _ => String::new(),
+                    },
                 };
             stream.write_all(answer.as_bytes()).await?;
             stream.flush().await?;

@@ -1,11 +1,12 @@
-//! Where the events of any kind of sink arrive in tests: an HTTP peer, a receiver on a socket, or a
-//! folder. Chosen by the placeholders of the kind's sample, so that a new kind has one without a
+//! Where the events of any kind of sink arrive in tests: an HTTP peer, a receiver on a socket, a
+//! broker, or a folder. Chosen by the placeholders of the kind's sample, so that a new kind has one without a
 //! line of its own.
 
 use bytes::Bytes;
 use siemgate::sinks::Entry;
 use tempfile::TempDir;
 
+use super::broker::{Broker, Speaks};
 use super::mailbox::Mailbox;
 use super::peer::{Answer, Peer, Request};
 use super::receiver::Receiver;
@@ -16,6 +17,7 @@ pub enum Way {
     Http(Peer),
     Socket(Receiver),
     Mail(Mailbox),
+    Broker(Broker),
     Folder,
     /// Nobody can look.
     Nowhere,
@@ -44,12 +46,17 @@ pub fn is_http(kind: &Entry) -> bool {
 
 /// Whether the kind speaks over a connection, on which a broken one makes doubles.
 pub fn is_stream(kind: &Entry) -> bool {
-    kind.sample().contains("tcp://{{host}}")
+    kind.sample().contains("address = \"tcp://{{host}}")
 }
 
 /// Whether the kind sends datagrams.
 pub fn is_datagram(kind: &Entry) -> bool {
     kind.sample().contains("udp://{{host}}")
+}
+
+/// Whether the kind hands its messages to a broker, which acknowledges each.
+pub fn is_broker(kind: &Entry) -> bool {
+    Speaks::of(kind).is_some()
 }
 
 impl Destination {
@@ -62,6 +69,9 @@ impl Destination {
                 Way::Http(peer)
             }
             kind if is_stream(kind) => Way::Socket(Receiver::tcp().await),
+            kind if is_broker(kind) => {
+                Way::Broker(Broker::start(Speaks::of(kind).unwrap(), 0).await)
+            }
             kind if is_datagram(kind) => Way::Socket(Receiver::udp().await),
             kind if kind.sample().contains("smtp://{{host}}") => Way::Mail(Mailbox::start().await),
             kind if kind.sample().contains("{{dir}}") => Way::Folder,
@@ -76,6 +86,7 @@ impl Destination {
             Way::Http(peer) => peer.url(),
             Way::Socket(receiver) => receiver.url(),
             Way::Mail(mailbox) => mailbox.url(),
+            Way::Broker(broker) => broker.url(),
             Way::Folder | Way::Nowhere => "http://127.0.0.1:9".into(),
         }
     }
@@ -93,6 +104,7 @@ impl Destination {
             Way::Http(peer) => peer.forget(),
             Way::Socket(receiver) => receiver.forget(),
             Way::Mail(mailbox) => mailbox.forget(),
+            Way::Broker(broker) => broker.forget(),
             Way::Folder | Way::Nowhere => {
                 for (name, _) in files(self.dir.path()) {
                     std::fs::remove_file(self.dir.path().join(name)).unwrap();
@@ -116,6 +128,7 @@ impl Destination {
                 })
                 .await,
             ),
+            Way::Broker(broker) => Some(broker.messages()),
             Way::Folder => {
                 Some(files(self.dir.path()).into_iter().map(|(_, bytes)| bytes.into()).collect())
             }
@@ -144,6 +157,7 @@ impl Destination {
             Way::Http(peer) => peer.stop().await,
             Way::Socket(receiver) => receiver.stop().await,
             Way::Mail(mailbox) => mailbox.stop().await,
+            Way::Broker(broker) => broker.stop().await,
             Way::Folder | Way::Nowhere => {}
         }
         self.dir

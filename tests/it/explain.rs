@@ -48,6 +48,7 @@ async fn arrived(kind: &Entry, gateway: &Gateway, at: &Destination, bytes: usize
             });
             all.await.into()
         }
+        Way::Broker(broker) => broker.messages().concat().into(),
         Way::Folder => {
             let files = files(&gateway.path("out")).into_iter().map(|(_, bytes)| bytes);
             files.collect::<Vec<_>>().concat().into()
@@ -96,7 +97,7 @@ async fn explains_bytes_are_those_of_the_wire_for_every_kind() {
             let arrived = if masked { without_key(&arrived) } else { arrived };
             assert_eq!(explained, arrived, "{}: {sink}", kind.name());
             assert!(!told.out.contains(KEY), "{}: {}", kind.name(), told.out);
-            if matches!(at.way, Way::Socket(_)) {
+            if matches!(at.way, Way::Socket(_) | Way::Broker(_)) {
                 assert_eq!(sink["request"]["url"], at.url(), "{sink}");
             }
             let Way::Http(peer) = &at.way else {

@@ -13,7 +13,8 @@ use siemgate::core::sink::{Cause, Class, Fault, Outcome, Piece};
 use siemgate::sinks::{Built, Catalogue, Entry};
 use tempfile::TempDir;
 
-use crate::destination::{Destination, Way, is_datagram, is_http, is_stream};
+use crate::broker::{Broker, Speaks};
+use crate::destination::{Destination, Way, is_broker, is_datagram, is_http, is_stream};
 use crate::peer::{Answer, Peer};
 use crate::receiver::Receiver;
 use crate::sinks::{
@@ -476,7 +477,7 @@ async fn probes_deliver_nothing() {
             assert!(posts.all(|post| &post.body[..] == b"[]"), "{}", kind.name());
         }
         let _dir = at.stop().await;
-        if is_http(&kind) || is_stream(&kind) {
+        if is_http(&kind) || is_stream(&kind) || is_broker(&kind) {
             let probe = built.sink.probe(now()).await;
             assert!(
                 matches!(&probe, Err(fault) if fault.cause == Cause::Down),
@@ -490,7 +491,8 @@ async fn probes_deliver_nothing() {
 /// Whatever way a destination has gone, that is told as down, with its place, and ends by itself.
 #[tokio::test]
 async fn a_destination_that_is_gone_is_down_until_it_is_back() {
-    for kind in kinds().into_iter().filter(|kind| is_stream(kind) || is_datagram(kind)) {
+    let is_socket = |kind: &Entry| is_stream(kind) || is_datagram(kind) || is_broker(kind);
+    for kind in kinds().into_iter().filter(is_socket) {
         let Stand { at, built, .. } = Stand::of(kind.clone()).await;
         let url = at.url();
         let piece = encode(&built, "{\"first\":1}").unwrap();
@@ -500,8 +502,12 @@ async fn a_destination_that_is_gone_is_down_until_it_is_back() {
         let piece = encode(&built, "{\"second\":2}").unwrap();
         let fault = failed(built.sink.send(std::slice::from_ref(&piece), now()).await, Cause::Down);
         assert!(fault.note.contains(&url), "{}: {fault:?}", kind.name());
-        if is_stream(&kind) {
-            let port = url.rsplit(':').next().unwrap().parse().unwrap();
+        let port = url.rsplit(':').next().unwrap().parse().unwrap();
+        if let Some(speaks) = Speaks::of(&kind) {
+            let back = Broker::start(speaks, port).await;
+            delivered(built.sink.send(&[piece], now()).await);
+            assert_eq!(back.messages(), ["{\"second\":2}"], "{}", kind.name());
+        } else if is_stream(&kind) {
             let back = Receiver::tcp_at(port).await;
             delivered(built.sink.send(std::slice::from_ref(&piece), now()).await);
             let came = back.wait_for(2).await;
@@ -519,7 +525,7 @@ async fn bad_addresses_are_refused_without_being_repeated() {
     for kind in kinds() {
         let bads = match &kind {
             kind if is_http(kind) => &web[..],
-            kind if is_stream(kind) || is_datagram(kind) => &sockets[..],
+            kind if is_stream(kind) || is_datagram(kind) || is_broker(kind) => &sockets[..],
             _ => continue,
         };
         let dir = folder();

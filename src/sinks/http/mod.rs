@@ -17,7 +17,7 @@ pub use acks::{Acks, EXCHANGE};
 pub use address::Address;
 pub use api::{ApiSink, HttpApi, Next, Request, delivery_id};
 pub use gzip::compress;
-pub use reply::Answer;
+pub use reply::{Answer, Masks};
 pub use verdict::cause;
 
 use std::time::Duration;
@@ -33,7 +33,6 @@ use super::tls::{Tls, Trust};
 use crate::core::config::{Problem, Problems, Secret, Section, Span};
 use crate::core::instance;
 use crate::core::sink::{Fault, Preview};
-use reply::Masks;
 
 /// No exchange lasts longer, whatever the worker's own timeout is.
 const LONGEST: Duration = Duration::from_secs(300);

@@ -58,6 +58,12 @@ impl Endpoint {
         (&self.host, self.port.unwrap_or_default())
     }
 
+    /// Another host of the same destination, if it has a good name.
+    pub fn beside(&self, host: &str, port: u16) -> Option<Self> {
+        ServerName::try_from(host).ok().filter(|_| port > 0)?;
+        Some(Self { way: self.way, host: host.to_owned(), port: Some(port) })
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let usage = "write tcp://, tls:// or udp:// and a host with its port, such as \"tls://siem.example:6514\"";
         let bad = |what: &str| format!("{what}; {usage}");

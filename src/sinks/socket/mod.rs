@@ -6,6 +6,7 @@
 
 mod chunks;
 mod datagram;
+mod dial;
 mod endpoint;
 mod message;
 mod stream;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use chunks::{Chunks, Packing};
+pub use dial::{Dial, Line};
 pub use endpoint::{Endpoint, Way};
 pub use message::{Framing, Head, Message};
 
@@ -163,14 +165,23 @@ pub fn meaningless(section: &Section) -> Problems {
 }
 
 fn tls(section: &Section, way: Way, trust: &Trust) -> Result<Option<Tls>, Problems> {
+    tls_named(section, "address", way, trust)
+}
+
+fn tls_named(
+    section: &Section,
+    address: &'static str,
+    way: Way,
+    trust: &Trust,
+) -> Result<Option<Tls>, Problems> {
     if way == Way::Tls {
-        return Tls::build(section, trust, "address").map(Some);
+        return Tls::build(section, trust, address).map(Some);
     }
     match trust.needs_tls() {
         None => Ok(None),
         Some(name) => Err(vec![
             Problem::new(format!("{}.{name}", section.key), "has no meaning without TLS")
-                .help("write tls:// in the address, or remove it"),
+                .help(format!("write tls:// in {address}, or remove it")),
         ]),
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::dial;
 use super::endpoint::Endpoint;
 use super::window::{Ending, Window};
 use super::wire::{Look, Wire};
@@ -256,11 +257,7 @@ impl Link {
     }
 
     fn fault(&self, error: &io::Error) -> Fault {
-        let fault = match &self.route.tls {
-            Some(tls) => tls.io_fault(error),
-            None => Fault::new(Cause::Down, error.to_string()),
-        };
-        Fault { note: format!("{}: {}", self.route.to, fault.note), ..fault }
+        dial::fault(&self.route.to, self.route.tls.as_ref(), error)
     }
 }
 

@@ -8,14 +8,13 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::dial::secured;
 use super::endpoint::Endpoint;
 use crate::sinks::tls::Tls;
 
@@ -55,11 +54,7 @@ impl Wire {
         let stream = connect(to).await?;
         let (mut wire, patience) = match tls {
             None => (Self::Plain(stream), REFUSAL),
-            Some(tls) => {
-                let name = ServerName::try_from(to.host.clone()).map_err(io::Error::other)?;
-                let connector = TlsConnector::from(tls.config().clone());
-                (Self::Tls(Box::new(connector.connect(name, stream).await?)), TLS_REFUSAL)
-            }
+            Some(tls) => (Self::Tls(Box::new(secured(stream, to, tls).await?)), TLS_REFUSAL),
         };
         match timeout(patience, wire.read()).await {
             Ok(Ok(0)) => Err(io::Error::new(
@@ -129,7 +124,7 @@ impl Wire {
 }
 
 /// To the first of the host's addresses that takes the connection.
-async fn connect(to: &Endpoint) -> io::Result<TcpStream> {
+pub async fn connect(to: &Endpoint) -> io::Result<TcpStream> {
     let mut failed = None;
     for address in resolve(to).await? {
         match TcpStream::connect(address).await {
