@@ -310,6 +310,17 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let at = state.find(from)?;
+        state.step(Kind::Other)?;
+        if state.live.contains_key(to) {
+            return Err(io::Error::from_raw_os_error(17));
+        }
+        state.change_dir(DirChange::Link(to.to_owned(), at));
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state();
         state.find(name)?;
@@ -337,6 +348,10 @@ impl Disk for SimDisk {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "4711"));
         }
         Ok(Box::new(SimLock(self.clone())))
+    }
+
+    fn lock_to_look(&self) -> io::Result<Option<Box<dyn Lock>>> {
+        self.lock().map(Some)
     }
 }
 
