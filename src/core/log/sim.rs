@@ -147,6 +147,11 @@ impl SimDisk {
         self.state().power_off_at = Some(at);
     }
 
+    /// Whether reads are answered.
+    pub fn has_power(&self) -> bool {
+        self.state().powered().is_ok()
+    }
+
     /// Lose power now and come back: unsynced changes survive or not as `random` decides.
     pub fn power_cut(&self, random: &mut fastrand::Rng) {
         let mut state = self.state();
