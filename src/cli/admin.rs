@@ -22,6 +22,11 @@ pub(super) struct Admin {
     doors: Vec<Door>,
 }
 
+#[allow(clippy::disallowed_methods)] // no value of the configuration, but a way without one
+fn named_socket() -> Option<PathBuf> {
+    std::env::var_os(SOCKET).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// One way to it.
 struct Door {
     /// For people: a path or an address.
@@ -42,8 +47,8 @@ impl Door {
 impl Admin {
     /// That of the gateway which runs with this configuration.
     pub fn of(config: &Path) -> Result<Self, Exit> {
-        if let Some(named) = std::env::var_os(SOCKET).filter(|path| !path.is_empty()) {
-            return Ok(Self { doors: vec![Door::socket(named.into())?] });
+        if let Some(named) = named_socket() {
+            return Ok(Self { doors: vec![Door::socket(named)?] });
         }
         let plan = match Plan::read(config) {
             Ok(plan) => plan,

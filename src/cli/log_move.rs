@@ -78,7 +78,7 @@ pub(super) fn import(config: &Path, import: &Import) -> Result<Exit, Exit> {
     let told_of = |error| failed(format!("{}: {error}", import.file.display()));
     let carried = portable::check(open()?).map_err(told_of)?;
     let names = carried.into_iter().map(|log| log.name).filter(|name| import.which.takes(name));
-    let places = import.which.new(config, names.collect())?;
+    let places = import.which.to_fill(config, names.collect())?;
     if places.is_empty() {
         return Err(failed(format!("{} has no such log", import.file.display())));
     }

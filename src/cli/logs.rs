@@ -61,7 +61,7 @@ impl Which {
     }
 
     /// Where logs of these names are to be made.
-    pub fn new(&self, config: &Path, names: Vec<String>) -> Result<Vec<Place>, Exit> {
+    pub fn to_fill(&self, config: &Path, names: Vec<String>) -> Result<Vec<Place>, Exit> {
         let found = self.dir.is_none().then(|| whereabouts(config)).transpose()?;
         let dir = |name: &str| match (&self.dir, &found) {
             (Some(dir), _) => dir.join(name),
