@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use effective::{Setting, effective};
 pub use explain::{Explainer, Explanation, Sent};
-pub use plan::{Plan, SinkPlan, SourcePlan};
+pub use plan::{Plan, SinkPlan, SourcePlan, Whereabouts};
 pub use reload::Change;
 pub use schema::schema;
 pub use secrets::{SecretUse, secrets};

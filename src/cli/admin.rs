@@ -1,17 +1,30 @@
 //! Asking the running gateway: over its Unix socket, else at its admin listener with the token.
+//!
+//! Guarantees: a configuration that could not be used is no obstacle as long as it says where the
+//! socket is; the gateway runs with the one before.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use reqwest::{Client, Method};
 use serde_json::Value;
 
 use super::own::{builder, client};
-use super::{Exit, failed, plan};
+use super::{Exit, failed, tell_problems};
+use crate::app::{Plan, Whereabouts};
+use crate::core::config::Problems;
+
+/// Names the socket whatever the configuration says.
+const SOCKET: &str = "SIEMGATE_SOCKET";
 
 /// The admin side of a gateway.
 pub(super) struct Admin {
     doors: Vec<Door>,
+}
+
+#[allow(clippy::disallowed_methods)] // no value of the configuration, but a way without one
+fn named_socket() -> Option<PathBuf> {
+    std::env::var_os(SOCKET).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// One way to it.
@@ -23,15 +36,27 @@ struct Door {
     client: Client,
 }
 
+impl Door {
+    fn socket(path: PathBuf) -> Result<Self, Exit> {
+        let (name, base) = (path.display().to_string(), "http://localhost".to_owned());
+        let client = builder().tls_certs_only([]).unix_socket(path).build().map_err(failed)?;
+        Ok(Self { name, base, token: None, client })
+    }
+}
+
 impl Admin {
     /// That of the gateway which runs with this configuration.
     pub fn of(config: &Path) -> Result<Self, Exit> {
-        let plan = plan(config)?;
+        if let Some(named) = named_socket() {
+            return Ok(Self { doors: vec![Door::socket(named)?] });
+        }
+        let plan = match Plan::read(config) {
+            Ok(plan) => plan,
+            Err(problems) => return Self::despite(config, &problems),
+        };
         let mut doors = Vec::new();
         if let Some(path) = plan.admin_socket() {
-            let (name, base) = (path.display().to_string(), "http://localhost".to_owned());
-            let client = builder().tls_certs_only([]).unix_socket(path).build().map_err(failed)?;
-            doors.push(Door { name, base, token: None, client });
+            doors.push(Door::socket(path)?);
         }
         let own = plan.admin_tls.as_ref().map(|tls| &*tls.shown);
         let scheme = if own.is_some() { "https" } else { "http" };
@@ -40,6 +65,24 @@ impl Admin {
         let token = token.map(|token| token.expose().to_owned());
         doors.push(Door { name: base.clone(), base, token, client: client(own)? });
         Ok(Self { doors })
+    }
+
+    /// By the socket alone, of which the rest of the configuration knows nothing.
+    fn despite(config: &Path, problems: &Problems) -> Result<Self, Exit> {
+        match Whereabouts::read(config).ok().and_then(|found| found.admin_socket()) {
+            Some(path) => {
+                eprintln!(
+                    "the configuration has problems (siemgate check): asking at {}",
+                    path.display()
+                );
+                Ok(Self { doors: vec![Door::socket(path)?] })
+            }
+            None => {
+                tell_problems(problems);
+                eprintln!("a gateway that runs is found all the same with {SOCKET}=PATH");
+                Err(Exit::Config)
+            }
+        }
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, Exit> {

@@ -14,6 +14,8 @@ mod config;
 mod explain;
 mod letters;
 mod log;
+mod log_move;
+mod logs;
 mod manual;
 mod own;
 mod pins;
@@ -68,6 +70,7 @@ Exit codes:
 Environment:
   SIEMGATE_CONFIG         as --config
   SIEMGATE_LOG_LEVEL      of the journal: info, debug
+  SIEMGATE_SOCKET         the running gateway's admin socket, whatever the configuration says
   SIEMGATE_SECTION__KEY   a key of the configuration, such as SIEMGATE_LOG__KEEP=30d (two underscores
                           between names); one that leads to no key is an error
   NO_COLOR                no colours, also on a terminal";
@@ -120,7 +123,9 @@ enum Command {
     /// Bodies that were refused at the door: list, show, replay, drop.
     #[command(subcommand)]
     Quarantine(letters::Quarantine),
-    /// Look into the log's files, without touching them.
+    /// The logs' files: look, check, repair, move to another machine.
+    ///
+    /// The events, the dead letters, the quarantine, and whatever else is kept in the same way.
     #[command(subcommand)]
     Log(log::Command),
     /// Pack what somebody who helps needs to know.

@@ -210,13 +210,10 @@ async fn the_logs_files_are_inspected_and_verified_also_while_it_runs() {
     peer.always(Answer::ok(r#"{"successCount":1}"#));
     let mut gateway = started(peer.port(), "").await;
     post(&gateway, 0..50).await;
-    for command in ["inspect", "verify"] {
-        let looked = gateway.cli(&["log", command]).await;
+    for arguments in [&["log", "inspect"][..], &["log", "verify", "--live"]] {
+        let looked = gateway.cli(arguments).await;
         assert_eq!(looked.code, Some(0), "{looked:?}");
-        assert!(
-            looked.out.contains("50 events") && looked.out.contains(" 0 damaged"),
-            "{looked:?}"
-        );
+        assert!(looked.out.contains("50 events"), "{looked:?}");
     }
     gateway.until_settled("out", "delivered", 50).await;
     gateway.stop().await;
@@ -231,7 +228,7 @@ async fn the_logs_files_are_inspected_and_verified_also_while_it_runs() {
     std::fs::write(&segment, bytes).unwrap();
     let damaged = gateway.cli(&["log", "verify"]).await;
     assert_eq!(damaged.code, Some(1), "{damaged:?}");
-    assert!(damaged.out.contains("DAMAGED") && damaged.out.contains("1 damaged"), "{damaged:?}");
+    assert!(damaged.out.contains("DAMAGED") && damaged.out.contains("49 events"), "{damaged:?}");
     // Damage is reported and counted, and keeps nobody from starting.
     gateway.launch().await;
     assert!(gateway.metric("siemgate_log_damaged_bytes_total", &[]).await > Some(0.0));

@@ -258,7 +258,7 @@ async fn machines_are_answered_in_json() {
     let (code, tests) = json(&["test", "--json"]).await;
     assert_eq!((code, &tests["cases"][1]["passed"]), (Some(1), &false.into()), "{tests}");
     let (code, log) = json(&["log", "inspect", "--json"]).await;
-    assert_eq!((code, &log["damaged"]), (Some(0), &0.into()), "{log}");
+    assert_eq!((code, &log["logs"][0]["damaged"]), (Some(0), &0.into()), "{log}");
     gateway.configure("20-more.toml", "[sinks.more]\ntype = \"stdout\"\n");
     let reloaded = until("the new sink is in force", async || {
         let (code, change) = json(&["reload", "--json"]).await;
@@ -287,6 +287,8 @@ fn every_command_has_a_manual_page_and_shells_complete_it() {
         assert!(main.contains(says), "{says} is not in {main}");
     }
     assert!(page("siemgate-secret-set.1").contains("standard input"));
+    assert!(page("siemgate-log-repair.1").contains("Deletes nothing"));
+    assert!(page("siemgate-log-import.1").contains("positions and cursors are kept"));
     assert!(page("siemgate-check.1").starts_with(".ie"), "a page of roff");
     for shell in ["bash", "zsh", "fish"] {
         let made = siemgate().args(["completions", shell]).output().unwrap();

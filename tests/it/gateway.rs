@@ -100,6 +100,7 @@ pub struct Gateway {
     env: Vec<(String, String)>,
     held: Option<TcpListener>,
     limit: Option<u64>,
+    inside: Vec<String>,
     /// `http://…` of the webhook listener, while it runs.
     pub webhook: String,
     /// `https://…` of the first webhook listener with TLS, if there is one.
@@ -126,6 +127,7 @@ impl Gateway {
             env: Vec::new(),
             held: None,
             limit: None,
+            inside: Vec::new(),
             webhook: String::new(),
             secure: String::new(),
             admin: String::new(),
@@ -163,6 +165,11 @@ impl Gateway {
         self.limit = Some(kib);
     }
 
+    /// Let every process from here on be started by `program`, which ends by running its arguments.
+    pub fn start_by(&mut self, program: Vec<String>) {
+        self.inside = program;
+    }
+
     /// Write a file of the configuration.
     pub fn configure(&self, file: &str, text: &str) {
         let text = text.replace("{{dir}}", self.folder.path().to_str().unwrap());
@@ -197,7 +204,11 @@ impl Gateway {
             shell.stdin(Stdio::null());
         }
         shell.arg("-c").arg(format!("{script}exec \"$@\"")).arg("sh");
-        shell.arg(run.get_program()).args(run.get_args()).current_dir(self.folder.path());
+        shell
+            .args(&self.inside)
+            .arg(run.get_program())
+            .args(run.get_args())
+            .current_dir(self.folder.path());
         shell
     }
 

@@ -124,6 +124,31 @@ fn a_broken_disk_poisons_until_a_restart_recovers_all() {
 }
 
 #[test]
+fn a_log_is_opened_and_delivered_from_on_a_full_disk() {
+    let disk = SimDisk::new();
+    let (log, _) = open(&disk, options());
+    run(async {
+        let _reader = log.open("soc", Start::Oldest).await.unwrap();
+        log.append(vec![draft("before")]).await.unwrap();
+        log.detach("soc").await.unwrap();
+    });
+    drop(log);
+    disk.fail(Some(Fault { at: disk.operations(), trouble: Trouble::Full, sticky: true }));
+    let (log, _) = open(&disk, options());
+    run(async {
+        assert!(log.open("new", Start::Now).await.is_err(), "its cursor would not be kept");
+        let mut reader = log.open("soc", Start::Oldest).await.unwrap();
+        assert_eq!(reader.next(ALL).await.unwrap().items.len(), 1);
+        reader.done(Position(0), End::Delivered);
+        disk.fail(None);
+        reader.flush().await.unwrap();
+    });
+    drop(log);
+    let (log, _) = open(&disk, options());
+    assert_eq!(log.stats().deliveries[0].1.mark, Position(1));
+}
+
+#[test]
 fn an_answer_waits_for_the_sync() {
     let disk = SimDisk::new();
     let (log, _) = open(&disk, Options { segment_bytes: 1 << 20, ..small() });

@@ -217,7 +217,7 @@ impl World {
     }
 }
 
-fn seeds() -> std::ops::Range<u64> {
+pub fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     match (number("SIEMGATE_LOG_SEED"), number("SIEMGATE_LOG_SEEDS")) {
         (Some(seed), _) => seed..seed + 1,
@@ -226,7 +226,7 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 /// Names the history when a check fails.
-struct Named(u64, u64);
+pub struct Named(pub u64, pub u64);
 
 impl Drop for Named {
     fn drop(&mut self) {

@@ -118,7 +118,11 @@ impl Watcher {
         let now = self.now();
         let window = 2 * watched.alarms.remind.0.max(watched.alarms.every.0);
         match past(&*self.live.engine.log, window, now.wall).await {
-            Ok(open) => {
+            Ok(mut open) => {
+                // Told from memory, so the log does not know of it.
+                if let Some(since) = self.live.engine.log.stats().failed_before {
+                    open.entry(Key::new(Cause::LogFailed, "")).or_insert(since);
+                }
                 let unheard = self.live.ingress.heard.silences(now.wall).into_iter();
                 for silence in unheard.filter(|silence| silence.last.is_none()) {
                     if open.contains_key(&Key::new(Cause::Silent, silence.source.clone())) {

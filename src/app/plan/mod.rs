@@ -8,6 +8,7 @@ mod reading;
 mod routes;
 mod sinks;
 mod sources;
+mod whereabouts;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use self::reading::{Reading, built, names, placed};
 use self::routes::{table_of, unrouted};
 use self::sinks::{pins_of, sinks_of};
 use self::sources::sources_of;
+pub use self::whereabouts::Whereabouts;
 use super::alarms::{Own, own};
 use crate::core::Timestamp;
 use crate::core::config::{
@@ -138,11 +140,7 @@ impl SinkPlan {
 impl Plan {
     /// Where the admin's Unix socket is, if there is one.
     pub fn admin_socket(&self) -> Option<PathBuf> {
-        match &self.server.admin_socket {
-            Some(path) if path.as_os_str().is_empty() => None,
-            Some(path) => Some(path.clone()),
-            None => Some(self.log.dir.with_file_name("admin.sock")),
-        }
+        whereabouts::admin_socket(&self.server, &self.log)
     }
 
     /// Read the configuration folder `dir` and the environment.

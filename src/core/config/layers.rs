@@ -20,7 +20,7 @@ use super::section::Section;
 const PREFIX: &str = "SIEMGATE_";
 
 /// Environment variables of the command line, without [`PREFIX`]: not configuration keys.
-pub const RESERVED: [&str; 2] = ["config", "log_level"];
+pub const RESERVED: [&str; 3] = ["config", "log_level", "socket"];
 
 /// The merged configuration, with the texts it came from.
 pub struct Layers {

@@ -301,7 +301,7 @@ impl Writer {
 }
 
 /// From the operating system's randomness, by way of an id: a sender must not be able to guess it.
-fn secret_number() -> u64 {
+pub(super) fn secret_number() -> u64 {
     let id = EventId::fresh();
     id.as_bytes()[8..].iter().fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }

@@ -9,7 +9,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -30,6 +30,8 @@ pub trait Disk: Send + Sync {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
     /// Replaces `to` if it exists. Durable after `sync_dir`.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// A second name for a file; an error if `to` exists. Durable after `sync_dir`.
+    fn link(&self, from: &str, to: &str) -> io::Result<()>;
     /// Open handles keep working. Durable after `sync_dir`.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes appearances, renames and removals durable.
@@ -39,6 +41,10 @@ pub trait Disk: Send + Sync {
     /// Exclusive use of the folder; `WouldBlock`, with the holder's pid as the message when it is
     /// known, if another process has it.
     fn lock(&self) -> io::Result<Box<dyn Lock>>;
+    /// Nobody may change the folder while this is held; errors as `lock`. Makes no file, so that a
+    /// folder of another user, or one that cannot be written, can be looked at: `None` where nobody
+    /// has ever locked it.
+    fn lock_to_look(&self) -> io::Result<Option<Box<dyn Lock>>>;
 }
 
 /// An open file.
@@ -131,6 +137,10 @@ impl Disk for RealDisk {
         std::fs::rename(self.path(from), self.path(to))
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::hard_link(self.path(from), self.path(to))
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.path(name))
     }
@@ -145,28 +155,38 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self) -> io::Result<Box<dyn Lock>> {
-        lock_file(&self.path("lock"))
+        let mut file = options().write(true).create(true).truncate(false).open(self.path(LOCK))?;
+        hold(&mut file, FlockOperation::NonBlockingLockExclusive)?;
+        // The lock is the flock, not the number: a full disk must not refuse the start.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Box::new(HeldFile(file)))
+    }
+
+    fn lock_to_look(&self) -> io::Result<Option<Box<dyn Lock>>> {
+        let mut file = match options().open(self.path(LOCK)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        hold(&mut file, FlockOperation::NonBlockingLockShared)?;
+        Ok(Some(Box::new(HeldFile(file))))
     }
 }
+
+const LOCK: &str = "lock";
 
 struct HeldFile(#[allow(dead_code)] File); // the OS releases the lock when it is closed
 impl Lock for HeldFile {}
 
-fn lock_file(path: &Path) -> io::Result<Box<dyn Lock>> {
-    let mut file = options().write(true).create(true).truncate(false).open(path)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
+fn hold(file: &mut File, how: FlockOperation) -> io::Result<()> {
+    match rustix::fs::flock(&*file, how) {
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut pid = String::new();
             // The pid only decorates the message.
             let _ = file.take(20).read_to_string(&mut pid);
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, pid.trim().to_owned()));
+            Err(io::Error::new(io::ErrorKind::WouldBlock, pid.trim().to_owned()))
         }
-        Err(error) => return Err(error.into()),
+        done => Ok(done?),
     }
-    // The lock is the flock, not the number: a full disk must not refuse the start.
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(Box::new(HeldFile(file)))
 }
 
 struct RealFile(File);

@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::commit::Writer;
 use super::cursor::Cursor;
-use super::disk::{Disk, RealDisk, is_full};
+use super::disk::{Disk, Lock, RealDisk, is_full};
 use super::reader::{FilesReader, blocking};
 use super::record::span_of;
 use super::retain::WhenFull;
@@ -25,6 +25,7 @@ use super::start::{self, RecoveryReport, failed};
 use super::{Head, Limit, Log, LogError, Page, Reader, Refusal, Start, Stats};
 use crate::core::Timestamp;
 use crate::core::event::{Draft, Event, EventId, Position};
+use crate::core::quiet::Quiet;
 
 /// Bytes of requests that may wait for the disk.
 const WAITING_BYTES: u64 = 64 << 20;
@@ -119,10 +120,7 @@ impl FilesLog {
         disk: Arc<dyn Disk>,
         options: Options,
     ) -> Result<(Arc<Self>, RecoveryReport), LogError> {
-        let lock = disk.lock().map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => LogError::Locked(holder(&*disk, &error)),
-            _ => failed("lock", &disk.place())(error),
-        })?;
+        let lock = lock(&*disk)?;
         let opened = start::open(&*disk)?;
         // If it cannot be told, retention will say why.
         let free = disk.free_bytes().unwrap_or_default();
@@ -136,6 +134,8 @@ impl FilesLog {
             tail: Mutex::default(),
             head: watch::Sender::new(opened.head),
             poison: OnceLock::new(),
+            failed: OnceLock::new(),
+            failed_before: opened.report.failed,
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
             changes: AtomicU64::new(1),
@@ -240,7 +240,15 @@ impl FilesLog {
     }
 }
 
-fn holder(disk: &dyn Disk, error: &std::io::Error) -> String {
+/// Exclusive use of the folder.
+pub(super) fn lock(disk: &dyn Disk) -> Result<Box<dyn Lock>, LogError> {
+    disk.lock().map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => LogError::Locked(holder(disk, &error)),
+        _ => failed("lock", &disk.place())(error),
+    })
+}
+
+pub(super) fn holder(disk: &dyn Disk, error: &std::io::Error) -> String {
     match error.to_string() {
         pid if pid.is_empty() => disk.place(),
         pid => format!("{} (process {pid})", disk.place()),
@@ -272,6 +280,7 @@ impl Log for FilesLog {
             return Err(LogError::Closed);
         }
         let lost = held(&self.shared.cursors).lost;
+        let known = held(&self.shared.cursors).by_name.contains_key(delivery);
         let start = self.first_of(if lost { Start::Oldest } else { from }).await?;
         {
             let mut cursors = held(&self.shared.cursors);
@@ -288,7 +297,11 @@ impl Log for FilesLog {
         let head = self.shared.head.subscribe();
         // From here on dropping the reader gives the name free again.
         let reader = FilesReader { shared: self.shared.clone(), delivery: delivery.into(), head };
-        self.store().await?;
+        match self.store().await {
+            // What it says is on disk already, but for a flag: delivering is what makes room.
+            Err(LogError::Io { source, .. }) if known && is_full(&source) => {}
+            stored => stored?,
+        }
         Ok(Box::new(reader))
     }
 
@@ -344,6 +357,7 @@ impl Log for FilesLog {
             min_free: self.shared.options.min_free,
             capacity: self.shared.options.capacity(),
             poisoned: self.shared.poison.get().is_some(),
+            failed_before: self.shared.failed_before,
             damaged_bytes: damaged + aside,
             deliveries,
         }
@@ -408,6 +422,7 @@ impl Keeper {
 
     fn run(&self, shared: &Shared) {
         let every = shared.options.cursor_every.min(Duration::from_secs(86_400));
+        let quiet = Quiet::default();
         let mut stopped = held(&self.stopped);
         while !*stopped {
             let woken = self.wake.wait_timeout(stopped, every);
@@ -416,9 +431,11 @@ impl Keeper {
                 return;
             }
             drop(stopped);
-            if let Err(error) = shared.save() {
+            if let Err(error) = shared.save()
+                && let Some(silent) = quiet.speaks()
+            {
                 let full = is_full(&error);
-                tracing::warn!(%error, full, "the cursors could not be stored; trying again");
+                tracing::warn!(%error, full, silent, "the cursors could not be stored; trying again");
             }
             stopped = held(&self.stopped);
         }

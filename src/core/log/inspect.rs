@@ -1,7 +1,7 @@
-//! Looking at a log folder from outside: `siemgate log inspect` and `verify`.
+//! A quick look at a log folder from outside: `siemgate log inspect`.
 //!
 //! Guarantees: reads only, takes no lock, changes nothing; works beside a running gateway, whose
-//! newest group may then show as unfinished. It repairs nothing: the next start does (`start.rs`).
+//! newest group may then show as unfinished. Sealed segments are believed: `verify.rs` reads them.
 
 use std::ops::Range;
 
@@ -54,47 +54,27 @@ pub struct ContentsReport {
     pub damaged_bytes: u64,
     /// Bytes of an unfinished last write.
     pub torn_bytes: u64,
-    /// Damaged positions; for sealed segments only `verify` looks for them.
+    /// Damaged positions; in sealed segments they are not looked for.
     pub damaged: Vec<Range<Position>>,
 }
 
 /// The files of the log by their headers and footers; only unsealed ones are read whole.
 pub fn inspect(disk: &dyn Disk) -> Result<Vec<SegmentReport>, LogError> {
-    look(disk, false)
-}
-
-/// The same with every record of every file checked.
-pub fn verify(disk: &dyn Disk) -> Result<Vec<SegmentReport>, LogError> {
-    look(disk, true)
-}
-
-fn look(disk: &dyn Disk, whole: bool) -> Result<Vec<SegmentReport>, LogError> {
     let mut names = disk.list().map_err(failed("list", &disk.place()))?;
     names.retain(|name| first_in_name(name).is_some());
     names.sort();
-    names.iter().map(|name| look_at(disk, name, whole)).collect()
+    names.iter().map(|name| look_at(disk, name)).collect()
 }
 
-fn look_at(disk: &dyn Disk, name: &str, whole: bool) -> Result<SegmentReport, LogError> {
+fn look_at(disk: &dyn Disk, name: &str) -> Result<SegmentReport, LogError> {
     let file = disk.open(name).map_err(failed("open", name))?;
     let bytes = file.len().map_err(failed("open", name))?;
     let mut report = SegmentReport { file: name.to_owned(), bytes, header: None, contents: None };
     let HeadFound::Good(head) = Head::read(&*file) else { return Ok(report) };
     let Head { key, first, created, .. } = head;
     report.header = Some(HeaderReport { generation: key.generation, first, created });
-    let footer = Facts::read_footer(&*file, bytes, &key);
-    report.contents = Some(match footer {
-        Some(facts) if !whole => contents(true, &facts, 0, Vec::new()),
-        Some(facts) => {
-            let found = scan(&file, key, first, facts.used, facts.end);
-            let mut found = found.map_err(failed("read", name))?;
-            if found.facts.end < facts.end {
-                found.damaged.push(found.facts.end..facts.end);
-                found.facts.damaged += facts.used.saturating_sub(found.facts.used);
-                found.facts.end = facts.end;
-            }
-            contents(true, &Facts { used: facts.used, ..found.facts }, 0, found.damaged)
-        }
+    report.contents = Some(match Facts::read_footer(&*file, bytes, &key) {
+        Some(facts) => contents(true, &facts, 0, Vec::new()),
         None => {
             let found = scan(&file, key, first, bytes, Position(0));
             let found = found.map_err(failed("read", name))?;

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::LogError;
 use super::cursor::Stored;
 use super::disk::Disk;
+use crate::core::Timestamp;
 use crate::core::event::Position;
 
-const NAME: &str = "cursors";
-const OLD: &str = "cursors.old";
+pub(super) const NAME: &str = "cursors";
+pub(super) const OLD: &str = "cursors.old";
 const NEW: &str = "cursors.new";
 /// The format this code writes, and the newest it reads.
 const VERSION: u32 = 1;
@@ -32,6 +33,9 @@ pub(super) struct Marks {
     pub oldest: Position,
     /// The highest generation given to a segment.
     pub generation: u32,
+    /// When the log's disk failed, if it did in this run and could still store that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Timestamp>,
     /// Cursors were lost: unknown deliveries begin at the oldest event.
     pub lost: bool,
     pub deliveries: BTreeMap<String, Stored>,
@@ -53,14 +57,19 @@ pub enum CursorsFound {
     Lost,
 }
 
-/// Write `marks` so that either these or the ones before survive anything.
-pub(super) fn save(disk: &dyn Disk, marks: &Marks) -> io::Result<()> {
+/// The file's contents.
+pub(super) fn written(marks: &Marks) -> io::Result<Vec<u8>> {
     let marks = Marks { version: VERSION, ..marks.clone() };
     let mut text = serde_json::to_vec(&marks)?;
     let sum = crc32c::crc32c(&text);
     text.extend_from_slice(format!("\n{sum:08x}\n").as_bytes());
+    Ok(text)
+}
+
+/// Write `marks` so that either these or the ones before survive anything.
+pub(super) fn save(disk: &dyn Disk, marks: &Marks) -> io::Result<()> {
     let file = disk.create(NEW, 0)?;
-    file.write_at(0, &text)?;
+    file.write_at(0, &written(marks)?)?;
     file.sync()?;
     match disk.rename(NAME, OLD) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -81,20 +90,26 @@ pub(super) fn load(disk: &dyn Disk, used: bool) -> Result<(Marks, CursorsFound),
     }
 }
 
-enum Found {
+/// How a cursors file reads.
+pub(super) enum Found {
     Missing,
     Bad,
     Good(Box<Marks>),
 }
 
-fn read(disk: &dyn Disk, name: &str) -> Result<Found, LogError> {
+pub(super) fn read(disk: &dyn Disk, name: &str) -> Result<Found, LogError> {
     let text = match read_all(disk, name) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
         // Unreadable is as bad as damaged: the start must not fail for it.
         Err(_) => return Ok(Found::Bad),
     };
-    let Some(json) = verified(&text) else { return Ok(Found::Bad) };
+    parse(&text, name)
+}
+
+/// What contents called `name` say.
+pub(super) fn parse(text: &[u8], name: &str) -> Result<Found, LogError> {
+    let Some(json) = verified(text) else { return Ok(Found::Bad) };
     match serde_json::from_slice::<Marks>(json) {
         Ok(marks) if marks.version <= VERSION => Ok(Found::Good(Box::new(marks))),
         _ => newer(json, name),

@@ -240,6 +240,7 @@ impl Log for MemoryLog {
             max_bytes: self.inner.max_bytes,
             capacity: self.inner.max_bytes,
             poisoned: false,
+            failed_before: None,
             damaged_bytes: 0,
             deliveries,
         }

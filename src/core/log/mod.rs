@@ -13,15 +13,21 @@ mod free;
 pub mod inspect;
 mod marks;
 pub mod memory;
+pub mod portable;
 mod reader;
 mod record;
 mod recover;
+pub mod repair;
 mod retain;
+mod rewrite;
 mod segment;
+mod shadow;
 mod shared;
 pub mod sim;
 mod start;
+mod survey;
 mod tail;
+pub mod verify;
 mod walk;
 
 use std::ops::Range;
@@ -38,6 +44,8 @@ pub use self::marks::CursorsFound;
 pub use self::memory::MemoryLog;
 pub use self::retain::WhenFull;
 pub use self::start::RecoveryReport;
+pub use self::survey::{Damage, Fault};
+use super::Timestamp;
 use super::event::{Draft, Event, EventId, Position};
 
 /// A durable sequence of events with named readers.
@@ -256,6 +264,8 @@ pub struct Stats {
     pub capacity: u64,
     /// A sync failed: nothing is accepted until the process has been restarted.
     pub poisoned: bool,
+    /// When it did so in the run before, if that could be stored.
+    pub failed_before: Option<Timestamp>,
     /// Bytes set aside as unreadable since the log was made, as far as its files still show.
     pub damaged_bytes: u64,
     /// Standing of every delivery that has a cursor.

@@ -143,6 +143,18 @@ pub(super) fn encode(
     out.resize(start + header.span() as usize, 0);
 }
 
+/// Append a record with a payload that was verified before, in a request of its own.
+pub(super) fn encode_again(key: &Key, position: Position, payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    let payload_sum = key.sum(payload);
+    let length = payload.len() as u32;
+    let header = Header { position, group: 0, index: 0, count: 1, length, payload_sum };
+    out.resize(start + HEADER, 0);
+    header.write(key, &mut out[start..]);
+    out.extend_from_slice(payload);
+    out.resize(start + header.span() as usize, 0);
+}
+
 /// What the scan needs of a payload without building the event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Glance {

@@ -18,7 +18,7 @@ use crate::core::event::Position;
 /// Groups start at multiples of this and are padded to it, so that a direct writer fits later.
 pub(super) const BLOCK: u64 = 4096;
 /// The second copy of a header or footer within its block.
-const COPY: usize = 2048;
+pub(super) const COPY: usize = 2048;
 /// The segment format this code writes, and the newest it reads.
 pub(super) const VERSION: u32 = 1;
 const HEADER_MAGIC: &[u8; 8] = b"SIEMGATE";
@@ -35,8 +35,19 @@ pub(super) fn name_of(first: Position) -> String {
 
 /// The first position in the name of a segment, also of one set aside.
 pub(super) fn first_in_name(name: &str) -> Option<Position> {
-    let digits = name.strip_suffix(".damaged").unwrap_or(name).strip_suffix(".seg")?;
-    (digits.len() == 20).then(|| digits.parse().ok().map(Position))?
+    let (digits, rest) = name.split_at_checked(20)?;
+    let rest = rest.strip_prefix(".seg")?;
+    let numbered = |n: &str| n.bytes().all(|byte| byte.is_ascii_digit());
+    let aside = || rest.strip_prefix('.')?.strip_suffix("damaged").map(|n| n.trim_end_matches('.'));
+    let known = rest.is_empty() || aside().is_some_and(numbered);
+    known.then(|| digits.parse().ok().map(Position))?
+}
+
+/// A name under which `name` can be set aside: one that no file has.
+pub(super) fn aside_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
+    let numbered = (2..).map(|nth| format!("{name}.{nth}.damaged"));
+    let mut names = std::iter::once(format!("{name}.damaged")).chain(numbered);
+    names.find(|name| !taken(name)).unwrap_or_default()
 }
 
 /// What the header block says.
@@ -83,7 +94,7 @@ impl Head {
         newest
     }
 
-    fn parse(copy: &[u8]) -> HeadFound {
+    pub fn parse(copy: &[u8]) -> HeadFound {
         Self::fields(copy).unwrap_or(HeadFound::Bad)
     }
 
@@ -172,7 +183,7 @@ impl Facts {
         [0, COPY].iter().find_map(|at| Self::parse(&block[*at..], key))
     }
 
-    fn parse(copy: &[u8], key: &Key) -> Option<Self> {
+    pub fn parse(copy: &[u8], key: &Key) -> Option<Self> {
         const LEN: usize = 80;
         if copy.get(..8)? != FOOTER_MAGIC || u32_at(copy, LEN)? != key.sum(&copy[..LEN]) {
             return None;
@@ -200,7 +211,7 @@ fn twice(mut copy: Vec<u8>, sum: impl Fn(&[u8]) -> u32) -> Vec<u8> {
     block
 }
 
-fn read_block(file: &dyn DiskFile, at: u64) -> Vec<u8> {
+pub(super) fn read_block(file: &dyn DiskFile, at: u64) -> Vec<u8> {
     let mut block = vec![0; BLOCK as usize];
     // An unreadable block is a bad one: zeros do not verify.
     let _ = read_what_can_be(file, at, &mut block);

@@ -17,6 +17,7 @@ use super::marks::{self, Marks};
 use super::segment::Segment;
 use super::tail::Tail;
 use super::{Head, Refusal};
+use crate::core::Timestamp;
 use crate::core::event::{Draft, Position};
 
 /// See the module.
@@ -30,6 +31,9 @@ pub(super) struct Shared {
     pub tail: Mutex<Tail>,
     pub head: watch::Sender<Head>,
     pub poison: OnceLock<String>,
+    /// When it was poisoned: in this run, and in the one before.
+    pub failed: OnceLock<Timestamp>,
+    pub failed_before: Option<Timestamp>,
     pub closed: AtomicBool,
     pub lock: Mutex<Option<Box<dyn Lock>>>,
     /// Counts changes that belong into the cursors file.
@@ -131,6 +135,8 @@ impl Shared {
     /// No append will be answered well again; everything else goes on.
     pub fn poison(&self, what: &str, error: &io::Error) -> Refusal {
         let text = self.poison.get_or_init(|| format!("{what}: {error}"));
+        self.failed.get_or_init(|| (self.options.clock)());
+        self.changed();
         Refusal::Poisoned(text.clone())
     }
 
@@ -152,9 +158,20 @@ impl Shared {
         drop(book);
         // The head last: a cursor must never be ahead of the stored head.
         let cursors = held(&self.cursors);
-        let deliveries = cursors.by_name.iter().map(|(name, c)| (name.clone(), c.stored()));
-        let (lost, deliveries) = (cursors.lost, deliveries.collect());
-        let Head { next: head, urgent } = *self.head.borrow();
-        Marks { version: 0, head, urgent, oldest, generation, lost, deliveries }
+        let marks = marks_of(oldest, generation, &cursors, || *self.head.borrow());
+        Marks { failed: self.failed.get().copied(), ..marks }
     }
+}
+
+/// What belongs into the cursors file.
+pub(super) fn marks_of(
+    oldest: Position,
+    generation: u32,
+    cursors: &Cursors,
+    head: impl FnOnce() -> Head,
+) -> Marks {
+    let deliveries = cursors.by_name.iter().map(|(name, c)| (name.clone(), c.stored()));
+    let (lost, deliveries) = (cursors.lost, deliveries.collect());
+    let Head { next: head, urgent } = head();
+    Marks { version: 0, head, urgent, oldest, generation, failed: None, lost, deliveries }
 }

@@ -147,6 +147,11 @@ impl SimDisk {
         self.state().power_off_at = Some(at);
     }
 
+    /// Whether reads are answered.
+    pub fn has_power(&self) -> bool {
+        self.state().powered().is_ok()
+    }
+
     /// Lose power now and come back: unsynced changes survive or not as `random` decides.
     pub fn power_cut(&self, random: &mut fastrand::Rng) {
         let mut state = self.state();
@@ -310,6 +315,17 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let at = state.find(from)?;
+        state.step(Kind::Other)?;
+        if state.live.contains_key(to) {
+            return Err(io::Error::from_raw_os_error(17));
+        }
+        state.change_dir(DirChange::Link(to.to_owned(), at));
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state();
         state.find(name)?;
@@ -337,6 +353,10 @@ impl Disk for SimDisk {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "4711"));
         }
         Ok(Box::new(SimLock(self.clone())))
+    }
+
+    fn lock_to_look(&self) -> io::Result<Option<Box<dyn Lock>>> {
+        self.lock().map(Some)
     }
 }
 

@@ -16,9 +16,10 @@ use super::cursor::Cursor;
 use super::disk::{Disk, DiskFile};
 use super::marks::{self, CursorsFound, Marks};
 use super::recover::{cut, destroy, highest_plausible, note_range, scan, seal};
-use super::segment::{Facts, Head, HeadFound, Segment, VERSION, first_in_name};
+use super::segment::{Facts, Head, HeadFound, Segment, VERSION, aside_name, first_in_name};
 use super::shared::{Book, Cursors};
 use super::{Head as LogHead, LogError};
+use crate::core::Timestamp;
 use crate::core::event::Position;
 
 /// What a start found, for the journal.
@@ -38,6 +39,8 @@ pub struct RecoveryReport {
     pub set_aside: Vec<String>,
     /// Where the cursors came from.
     pub cursors: CursorsFound,
+    /// When the disk failed in the run before, if that could be stored.
+    pub failed: Option<Timestamp>,
     /// How long it took.
     pub took: Duration,
 }
@@ -74,7 +77,11 @@ pub(super) fn open(disk: &dyn Disk) -> Result<Opened, LogError> {
     let mut start = Start {
         disk,
         book: Book { oldest: marks.oldest, generation: marks.generation, ..Book::default() },
-        report: RecoveryReport { cursors: found, ..RecoveryReport::default() },
+        report: RecoveryReport {
+            cursors: found,
+            failed: marks.failed,
+            ..RecoveryReport::default()
+        },
         floor: marks.head,
         broken: None,
     };
@@ -134,7 +141,8 @@ impl Start<'_> {
 
     /// Keep an unreadable file out of the way, but on disk for whoever wants to look.
     fn set_aside(&mut self, name: &str, first: Position, len: u64) -> Option<Candidate> {
-        let aside = format!("{name}.damaged");
+        let names = self.disk.list().unwrap_or_default();
+        let aside = aside_name(name, |other| names.iter().any(|taken| taken == other));
         // If renaming fails the next start tries again.
         let now = if self.disk.rename(name, &aside).is_ok() { aside } else { name.to_owned() };
         self.report.set_aside.push(now.clone());

@@ -38,6 +38,8 @@ pub(super) struct Walk {
     end: u64,
     /// Positions below were passed already; a header that claims one is not believed.
     floor: Position,
+    /// The floor stays where it is.
+    in_any_order: bool,
     chunk: Bytes,
     chunk_at: u64,
     chunk_size: usize,
@@ -55,7 +57,14 @@ impl Walk {
     ) -> Self {
         let chunk_size = chunk_size.max(BLOCK as usize);
         let (offset, end) = (range.start, range.end);
-        Self { file, key, offset, end, floor, chunk: Bytes::new(), chunk_at: offset, chunk_size }
+        let (chunk, chunk_at) = (Bytes::new(), offset);
+        Self { file, key, offset, end, floor, in_any_order: false, chunk, chunk_at, chunk_size }
+    }
+
+    /// Also records that come after later ones: blocks that were put in the wrong place.
+    pub fn in_any_order(mut self) -> Self {
+        self.in_any_order = true;
+        self
     }
 
     /// The next record, or `None` at the end.
@@ -64,12 +73,30 @@ impl Walk {
             self.want(HEADER)?;
             if let Some(found) = self.here()? {
                 self.offset = found.end();
-                self.floor = found.header.position.plus(1);
+                if !self.in_any_order {
+                    self.floor = found.header.position.plus(1);
+                } else if found.payload.is_none() {
+                    // Where a block was put over it, whole records may follow within.
+                    self.offset = found.offset + HEADER as u64;
+                }
                 return Ok(Some(found));
             }
             self.skip();
         }
         Ok(None)
+    }
+
+    /// The record at `offset`, not before where the walk began, if one is there.
+    pub fn at(&mut self, offset: u64) -> io::Result<Option<Found>> {
+        self.offset = offset;
+        if offset < self.chunk_at {
+            (self.chunk, self.chunk_at) = (Bytes::new(), offset);
+        }
+        if offset + HEADER as u64 > self.end {
+            return Ok(None);
+        }
+        self.want(HEADER)?;
+        self.here()
     }
 
     fn here(&mut self) -> io::Result<Option<Found>> {
