@@ -45,7 +45,7 @@ use self::workers::Workers;
 use crate::core::Timestamp;
 use crate::core::alarms::INTERNAL;
 use crate::core::config::Problem;
-use crate::core::delivery::{Delivery, Engine, Extra, Receipts, Rules};
+use crate::core::delivery::{Delivery, Engine, Extra, Lookout, Receipts, Rules};
 use crate::core::duplicates::Duplicates;
 use crate::core::event::Event;
 use crate::core::heard::Heard;
@@ -151,6 +151,7 @@ impl Gateway {
                 shape: plan.table.clone(),
             }),
             receipts: Arc::new(Receipts::default()),
+            lookout: Lookout::default(),
             metrics,
             clock: Timestamp::now,
         });

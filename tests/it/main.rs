@@ -67,6 +67,7 @@ mod sinks_tls;
 mod sources;
 mod supervised;
 mod syslog_servers;
+mod urgent;
 mod vrl;
 mod vrl_places;
 mod waiting;

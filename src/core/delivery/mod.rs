@@ -8,6 +8,7 @@
 mod batch;
 mod guard;
 mod journal;
+mod lookout;
 mod pace;
 mod receipts;
 mod settle;
@@ -25,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use guard::GuardRules;
+pub use lookout::Lookout;
 pub use receipts::{Receipt, Receipts, Watch};
 
 use super::Timestamp;
@@ -53,6 +55,8 @@ pub struct Engine {
     pub rules: ArcSwap<Rules>,
     /// What became of the latest events.
     pub receipts: Arc<Receipts>,
+    /// What is urgent in the backlog.
+    pub lookout: Lookout,
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
     /// The wall clock.

@@ -173,7 +173,7 @@ impl Books {
         let standing = self.reader.standing();
         self.lapse(standing.terms.expired);
         vitals.start = standing.start;
-        vitals.next = standing.next;
+        (vitals.next, vitals.ahead) = (standing.next, standing.ahead);
         vitals.settled = standing.terms.total();
         self.metrics.publish(vitals, in_flight);
     }

@@ -5,6 +5,7 @@
 //! does not dead-letter a backlog. How events are chosen, paced, bisected and settled is in the
 //! pure neighbours; how they are encoded and sent is the sink's.
 
+mod ahead;
 mod guarding;
 mod intake;
 mod launch;
@@ -33,6 +34,7 @@ use crate::core::event::Position;
 use crate::core::log::{Head, Limit, Reader};
 use crate::core::metrics::Vitals;
 use crate::core::sink::{Cause, Fault, Limits, Outcome, Probe, Reply, Sink};
+use ahead::Scout;
 
 /// Events a worker holds at most, waiting or in flight.
 const WINDOW_EVENTS: usize = 2_000;
@@ -94,6 +96,8 @@ pub(super) struct Worker {
     /// Parked because everything was refused.
     refusing: bool,
     seq: u64,
+    /// What is urgent in the backlog.
+    scout: Scout,
     /// The log could not be read: not again before this.
     read_from: Option<Instant>,
     draining: bool,
@@ -195,6 +199,7 @@ impl Worker {
             others: Others::default(),
             refusing: false,
             seq: 0,
+            scout: Scout::default(),
             read_from: None,
             draining: false,
         }
@@ -205,6 +210,7 @@ impl Worker {
         self.recall().await;
         loop {
             self.tidy().await;
+            self.look_ahead().await;
             let wake = self.dispatch(Instant::now());
             self.publish();
             if self.is_leaving() && self.is_idle() {
@@ -237,7 +243,8 @@ impl Worker {
         self.read_from.is_none()
             && self.queue.len() + self.flying.events < WINDOW_EVENTS
             && self.held() < HELD as u64
-            && self.queue.bytes() + self.flying.bytes < self.window_bytes
+            // The rest is for what is urgent.
+            && self.queue.bytes() + self.flying.bytes < self.window_bytes / 8 * 7
     }
 
     /// The rules it works by.

@@ -89,11 +89,30 @@ pub trait Reader: Send {
     /// positions below the mark are ignored.
     fn done(&mut self, position: Position, end: End);
 
+    /// Take the event at `position`, beyond all that `next` has handed out, before its turn: `next`
+    /// leaves it out, and `done` settles it like any other. So that a crash forgets none of them,
+    /// only so many stretches of the log may be out of turn at a time.
+    fn claim(&mut self, position: Position) -> Claim;
+
+    /// Whether `position` was handed out, claimed or settled.
+    fn is_taken(&self, position: Position) -> bool;
+
     /// The cursor's terms as of now.
     fn standing(&self) -> Standing;
 
     /// Store the cursor now.
     async fn flush(&mut self) -> Result<(), LogError>;
+}
+
+/// Whether an event may be taken before its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is the claimer's to settle.
+    Yes,
+    /// It was handed out or settled before.
+    Had,
+    /// Too much is out of turn already: it waits for its turn, or until `next` has come further.
+    Full,
 }
 
 /// Where a delivery without a cursor starts.
@@ -229,6 +248,8 @@ pub struct Standing {
     pub mark: Position,
     /// The next position the reader will hand out.
     pub next: Position,
+    /// Positions from there on that were claimed, or are settled.
+    pub ahead: u64,
     /// Ends of all settled positions since `start`, also of those above the mark.
     pub terms: Terms,
     /// Whether the cursor pins the log.

@@ -31,6 +31,7 @@ pub(super) struct Sinks {
     events: IntCounterVec,
     attempts: IntCounterVec,
     held: IntCounterVec,
+    urgent: IntCounterVec,
     seconds: HistogramVec,
     batch: HistogramVec,
     lag: IntGaugeVec,
@@ -63,6 +64,11 @@ impl Sinks {
                 "delivery_held_total",
                 "Events that a guard kept from people one by one, by its reason.",
                 &["sink", "reason"],
+            )?,
+            urgent: f.counters(
+                "delivery_urgent_total",
+                "Events that were taken before their turn: critical ones in a backlog, and what their incidents lacked before them.",
+                sink,
             )?,
             seconds: f.histograms(
                 "delivery_seconds",
@@ -133,6 +139,7 @@ impl Sinks {
         for state in STATES {
             let _ = self.state.remove_label_values(&[sink, state]);
         }
+        let _ = self.urgent.remove_label_values(&[sink]);
         for family in [&self.seconds, &self.batch, &self.event_seconds] {
             let _ = family.remove_label_values(&[sink]);
         }
@@ -186,6 +193,7 @@ pub struct SinkMetrics {
     attempts: [IntCounter; 5],
     attempts_ok: IntCounter,
     held: [IntCounter; 3],
+    urgent: IntCounter,
     seconds: Histogram,
     batch: Histogram,
     event_seconds: Histogram,
@@ -205,6 +213,8 @@ pub struct Vitals {
     pub start: Position,
     /// The next position it will read.
     pub next: Position,
+    /// Positions from there on that it took before their turn, settled or not.
+    pub ahead: u64,
     /// Positions settled since the start.
     pub settled: u64,
     /// Log events in its own hands: waiting or in flight.
@@ -220,7 +230,7 @@ pub struct Vitals {
 impl Vitals {
     /// Events not yet settled, when the log ends at `head`.
     pub fn lag(&self, head: Position) -> u64 {
-        self.in_hand + head.since(self.next)
+        self.in_hand + head.since(self.next).saturating_sub(self.ahead)
     }
 }
 
@@ -233,6 +243,7 @@ impl SinkMetrics {
             attempts: Cause::ALL.map(attempt),
             attempts_ok: all.attempts.with_label_values(&[sink, "ok"]),
             held: HELD.map(|reason| all.held.with_label_values(&[sink, reason])),
+            urgent: all.urgent.with_label_values(&[sink]),
             seconds: all.seconds.with_label_values(&[sink]),
             batch: all.batch.with_label_values(&[sink]),
             event_seconds: all.event_seconds.with_label_values(&[sink]),
@@ -256,6 +267,11 @@ impl SinkMetrics {
         if let Some(index) = HELD.iter().position(|known| *known == reason) {
             self.held[index].inc();
         }
+    }
+
+    /// An event was taken before its turn.
+    pub fn went_first(&self) {
+        self.urgent.inc();
     }
 
     /// One request of `events` events came back.
@@ -300,7 +316,7 @@ impl SinkMetrics {
     /// The difference in the ledger. `head - start = settled + queued`, and `queued` is what the
     /// worker holds plus what it has not read, so the head cancels out.
     pub fn unaccounted(vitals: &Vitals) -> i64 {
-        to_gauge(vitals.next.since(vitals.start))
+        to_gauge(vitals.next.since(vitals.start) + vitals.ahead)
             - to_gauge(vitals.settled)
             - to_gauge(vitals.in_hand)
     }

@@ -58,7 +58,7 @@ impl Worker {
         let held = self.guard.as_ref().and_then(Guard::due).filter(|_| self.pace.is_up());
         // Never at once: what could be done now has been done.
         let soonest = Instant::now() + Duration::from_millis(5);
-        [at, suspects, condemned, aging, held, self.read_from]
+        [at, suspects, condemned, aging, held, self.read_from, self.scout.again]
             .into_iter()
             .flatten()
             .min()
