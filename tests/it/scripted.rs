@@ -165,6 +165,7 @@ impl Stage {
             }),
             receipts: Arc::new(Receipts::default()),
             lookout: Lookout::default(),
+            replays: Arc::default(),
             metrics: metrics.clone(),
             clock: Timestamp::now,
         });
@@ -183,6 +184,7 @@ impl Stage {
             limits,
             settings,
             guard: None,
+            backing: Vec::new(),
             start: Start::Oldest,
             window_bytes,
         };

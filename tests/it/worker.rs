@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
+use siemgate::core::Timestamp;
 use siemgate::core::event::{Draft, Event, EventId, Position};
 use siemgate::core::log::{
     Claim, End, Head, Item, Limit, Log, LogError, MemoryLog, Page, Reader, Refusal, Standing,
@@ -273,6 +274,9 @@ impl Log for Forgetful {
     }
     async fn read(&self, from: Position, max: Limit) -> Result<Page, LogError> {
         self.0.read(from, max).await
+    }
+    async fn since(&self, time: Timestamp) -> Result<Position, LogError> {
+        self.0.since(time).await
     }
     async fn find(&self, id: EventId) -> Result<Option<Arc<Event>>, LogError> {
         self.0.find(id).await

@@ -66,7 +66,8 @@ fn sink_of(
     let (((mut delivery, guard), start), built) = both(both(both(delivery, guard), start), built)?;
     delivery.rate = delivery.rate.or(built.rate);
     let fingerprint = mixed(fingerprint, kind.fingerprint());
-    Ok(SinkPlan { name, kind, built, delivery, guard, pins, start, fingerprint })
+    let backing = Vec::new();
+    Ok(SinkPlan { name, kind, built, delivery, guard, backing, pins, start, fingerprint })
 }
 
 /// Whether people read what sinks of this class deliver.

@@ -36,8 +36,19 @@ pub(super) struct Item {
 }
 
 impl Item {
+    /// A replay: it goes after all that is new.
+    pub fn is_again(&self) -> bool {
+        matches!(self.origin, Origin::Again(_))
+    }
+
+    /// It is late for this sink when it waits: neither a replay nor another sink's.
+    pub fn is_own(&self) -> bool {
+        matches!(self.origin, Origin::Log | Origin::Spill | Origin::Digest(_))
+    }
+
+    /// Critical, and not wanted again by somebody who can wait.
     pub fn is_critical(&self) -> bool {
-        self.event.finding().severity == Severity::Critical
+        !self.is_again() && self.event.finding().severity == Severity::Critical
     }
 }
 
@@ -50,6 +61,10 @@ pub(super) enum Origin {
     Replay(Position),
     /// An event that the log could not take; outside the ledger.
     Spill,
+    /// A replay of the log, by the number of the second delivery; outside the ledger.
+    Again(u64),
+    /// In the stead of another sink, by the number of the second delivery; outside the ledger.
+    Instead(u64),
     /// A digest of events that are held back, by its number: they end with it.
     Digest(u64),
 }
@@ -240,12 +255,15 @@ impl Queue {
         self.select(limits, |item| group.binary_search(&item.seq).is_ok()).0
     }
 
-    /// All items, the critical ones first, each after those of its incident that came before it.
+    /// All items: the critical ones first, each after those of its incident that came before it;
+    /// replays last.
     fn in_order(&self, limits: &BatchLimits) -> impl Iterator<Item = &Item> {
         let first = if limits.ordered { BTreeSet::new() } else { self.urgent() };
         let rest: Vec<_> = if first.is_empty() { vec![] } else { first.iter().copied().collect() };
         let urgent = rest.into_iter().filter_map(|seq| self.items.get(&seq));
-        urgent.chain(self.items.values().filter(move |item| !first.contains(&item.seq)))
+        let new =
+            self.items.values().filter(move |item| !item.is_again() && !first.contains(&item.seq));
+        urgent.chain(new).chain(self.items.values().filter(|item| item.is_again()))
     }
 
     /// Critical items, and those of their incidents before them.
@@ -257,7 +275,7 @@ impl Queue {
         let incidents: HashMap<&str, u64> =
             critical.filter_map(|item| Some((item.piece.incident.as_deref()?, item.seq))).collect();
         let before = |item: &&Item| {
-            let incident = item.piece.incident.as_deref();
+            let incident = item.piece.incident.as_deref().filter(|_| !item.is_again());
             incident.is_some_and(|i| incidents.get(i).is_some_and(|last| item.seq < *last))
         };
         let before = self.items.values().filter(before).map(|item| item.seq);

@@ -202,6 +202,7 @@ impl Log for MemoryLog {
         let start = match from {
             Start::Now => head,
             Start::Oldest => state.oldest,
+            Start::At(position) => position.min(head),
             Start::Back(time) => {
                 let back = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
                 let since = Timestamp::now().as_microsecond().saturating_sub(back);
@@ -238,6 +239,12 @@ impl Log for MemoryLog {
 
     async fn read(&self, from: Position, max: Limit) -> Result<Page, LogError> {
         Ok(self.inner.state().page(from, max))
+    }
+
+    async fn since(&self, time: Timestamp) -> Result<Position, LogError> {
+        let state = self.inner.state();
+        let first = state.events.iter().find(|event| event.received >= time);
+        Ok(first.map_or(self.inner.head.borrow().next, |event| event.position))
     }
 
     async fn find(&self, id: EventId) -> Result<Option<Arc<Event>>, LogError> {

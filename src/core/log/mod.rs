@@ -38,6 +38,7 @@ pub use self::marks::CursorsFound;
 pub use self::memory::MemoryLog;
 pub use self::retain::WhenFull;
 pub use self::start::RecoveryReport;
+use super::Timestamp;
 use super::event::{Draft, Event, EventId, Position};
 
 /// A durable sequence of events with named readers.
@@ -59,6 +60,9 @@ pub trait Log: Send + Sync {
 
     /// Events from `from` on, without a cursor and without waiting; an empty page at the end.
     async fn read(&self, from: Position, max: Limit) -> Result<Page, LogError>;
+
+    /// The position of the first event received at or after `time`; the head if there is none.
+    async fn since(&self, time: Timestamp) -> Result<Position, LogError>;
 
     /// The event with this id, if the log still holds it.
     async fn find(&self, id: EventId) -> Result<Option<Arc<Event>>, LogError>;
@@ -124,6 +128,8 @@ pub enum Start {
     Back(Duration),
     /// At the oldest event the log holds.
     Oldest,
+    /// At this position, or the head if that is before it.
+    At(Position),
 }
 
 /// The end of the log, as its followers see it.

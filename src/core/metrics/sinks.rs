@@ -12,6 +12,7 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Result,
 };
+use tokio::time::Instant;
 
 use super::families::{AGES, COUNTS, Families, SECONDS};
 use super::{Counts, Metrics, replace, to_gauge};
@@ -26,12 +27,16 @@ pub const STATES: [&str; 4] = ["up", "busy", "down", "parked"];
 /// Reasons of a guard, as label values.
 pub const HELD: [&str; 3] = ["storm", "stale", "simulated"];
 
+/// Why an event is delivered beside the ledger, as label values.
+const ADDITIONAL: [&str; 2] = ["replayed", "fallback"];
+
 /// The families of the sinks, and the sinks that have children in them.
 pub(super) struct Sinks {
     events: IntCounterVec,
     attempts: IntCounterVec,
     held: IntCounterVec,
     urgent: IntCounterVec,
+    additional: IntCounterVec,
     seconds: HistogramVec,
     batch: HistogramVec,
     lag: IntGaugeVec,
@@ -63,6 +68,11 @@ impl Sinks {
             held: f.counters(
                 "delivery_held_total",
                 "Events that a guard kept from people one by one, by its reason.",
+                &["sink", "reason"],
+            )?,
+            additional: f.counters(
+                "delivery_additional_total",
+                "Events delivered beside the ledger: replayed, or in the stead of another sink.",
                 &["sink", "reason"],
             )?,
             urgent: f.counters(
@@ -140,6 +150,9 @@ impl Sinks {
             let _ = self.state.remove_label_values(&[sink, state]);
         }
         let _ = self.urgent.remove_label_values(&[sink]);
+        for reason in ADDITIONAL {
+            let _ = self.additional.remove_label_values(&[sink, reason]);
+        }
         for family in [&self.seconds, &self.batch, &self.event_seconds] {
             let _ = family.remove_label_values(&[sink]);
         }
@@ -194,6 +207,7 @@ pub struct SinkMetrics {
     attempts_ok: IntCounter,
     held: [IntCounter; 3],
     urgent: IntCounter,
+    additional: [IntCounter; 2],
     seconds: Histogram,
     batch: Histogram,
     event_seconds: Histogram,
@@ -223,11 +237,18 @@ pub struct Vitals {
     pub oldest: Option<Timestamp>,
     /// Index into [`STATES`].
     pub state: usize,
+    /// Since when it has been down or parked.
+    pub down_since: Option<Instant>,
     /// What was wrong with its last attempt, if anything was.
     pub trouble: Option<Arc<str>>,
 }
 
 impl Vitals {
+    /// Whether something is set up wrongly.
+    pub fn is_parked(&self) -> bool {
+        STATES.get(self.state) == Some(&"parked")
+    }
+
     /// Events not yet settled, when the log ends at `head`.
     pub fn lag(&self, head: Position) -> u64 {
         self.in_hand + head.since(self.next).saturating_sub(self.ahead)
@@ -243,6 +264,7 @@ impl SinkMetrics {
             attempts: Cause::ALL.map(attempt),
             attempts_ok: all.attempts.with_label_values(&[sink, "ok"]),
             held: HELD.map(|reason| all.held.with_label_values(&[sink, reason])),
+            additional: ADDITIONAL.map(|reason| all.additional.with_label_values(&[sink, reason])),
             urgent: all.urgent.with_label_values(&[sink]),
             seconds: all.seconds.with_label_values(&[sink]),
             batch: all.batch.with_label_values(&[sink]),
@@ -266,6 +288,13 @@ impl SinkMetrics {
     pub fn held(&self, reason: &str) {
         if let Some(index) = HELD.iter().position(|known| *known == reason) {
             self.held[index].inc();
+        }
+    }
+
+    /// An event was delivered beside the ledger.
+    pub fn additional(&self, reason: &str) {
+        if let Some(index) = ADDITIONAL.iter().position(|known| *known == reason) {
+            self.additional[index].inc();
         }
     }
 
