@@ -184,3 +184,57 @@ impl Signs {
         signs.enumerate().map(move |(nth, sign)| (known.start.plus(nth as u64), *sign))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Against a list of all signs: what is known is right, whatever is asked for in whatever
+        /// order, and in the end all that was asked for is known.
+        #[test]
+        fn knows_what_is_there(
+            all in prop::collection::vec(0u32..8, 1..5_000),
+            asked in prop::collection::vec((0usize..5_000, 0usize..5_000), 1..6),
+        ) {
+            let mut signs = Signs::default();
+            for (a, b) in asked {
+                let (a, b) = (a.min(b).min(all.len()), a.max(b).min(all.len()));
+                let unread = Position(a as u64)..Position(b as u64);
+                while let Some(step) = signs.step(&unread) {
+                    prop_assert!(step.end.since(step.start) <= STEP && step.start < step.end);
+                    let found = &all[step.start.0 as usize..step.end.0 as usize];
+                    signs.add(step.start, found);
+                }
+                prop_assert_eq!(signs.known(&unread), unread.clone());
+                let naive = (a..b).filter(|at| all[*at] & CRITICAL != 0).map(|at| Position(at as u64));
+                prop_assert_eq!(
+                    signs.critical(unread.clone()).collect::<Vec<_>>(), naive.collect::<Vec<_>>()
+                );
+                if a < b {
+                    let last = all[b - 1] & !CRITICAL;
+                    let same = (a..b - 1).filter(|at| last != 0 && all[*at] & !CRITICAL == last);
+                    let before = signs.before(Position(b as u64 - 1), unread.start).unwrap();
+                    prop_assert_eq!(
+                        before.collect::<Vec<_>>(),
+                        same.map(|at| Position(at as u64)).collect::<Vec<_>>()
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_is_known_first_and_the_past_is_not_guessed() {
+        let mut signs = Signs::default();
+        let unread = Position(0)..Position(10_000);
+        let step = signs.step(&unread).unwrap();
+        assert_eq!(step, Position(9_000)..Position(10_000));
+        signs.add(step.start, &vec![3; 1_000]);
+        assert!(signs.before(Position(9_999), unread.start).is_none());
+        assert_eq!(signs.before(Position(9_999), Position(9_998)).unwrap().count(), 1);
+        assert_eq!(signs.critical(unread).count(), 1_000);
+    }
+}

@@ -103,6 +103,8 @@ pub(super) struct Worker {
     scout: Scout,
     /// What is to be replayed has changed.
     replays: watch::Receiver<u64>,
+    /// A second delivery could not begin or end: not again before this.
+    seconds_from: Option<Instant>,
     /// Since when the destination has been down or the sink parked.
     down_since: Option<Instant>,
     /// The log could not be read: not again before this.
@@ -213,6 +215,7 @@ impl Worker {
             seq: 0,
             scout: Scout::default(),
             replays,
+            seconds_from: None,
             down_since: None,
             read_from: None,
             draining: false,

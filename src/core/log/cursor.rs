@@ -285,6 +285,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_claimed_does_not_expire() {
+        let mut cursor = Cursor::new(Position(0));
+        cursor.next = Position(2);
+        assert_eq!(cursor.claim(Position(5)), Claim::Yes);
+        cursor.expire_below(Position(10));
+        assert_eq!((cursor.standing().terms.expired, cursor.standing().ahead), (7, 0));
+        assert!(cursor.done(Position(5), End::Delivered));
+        (0..2).for_each(|at| assert!(cursor.done(Position(at), End::Delivered)));
+        let standing = cursor.standing();
+        assert_eq!((standing.mark, standing.terms.delivered), (Position(10), 3));
+    }
+
+    #[test]
     fn only_what_was_not_handed_out_expires() {
         let mut cursor = Cursor::new(Position(0));
         cursor.next = Position(4);

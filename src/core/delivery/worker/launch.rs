@@ -59,11 +59,21 @@ impl Worker {
         let looking = self.books.seconds.watches().then(|| Instant::now() + Duration::from_secs(1));
         // Never at once: what could be done now has been done.
         let soonest = Instant::now() + Duration::from_millis(5);
-        [at, suspects, condemned, aging, held, self.read_from, self.scout.again, looking]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at| at.max(soonest))
+        [
+            at,
+            suspects,
+            condemned,
+            aging,
+            held,
+            self.read_from,
+            self.scout.again,
+            self.seconds_from,
+            looking,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|at| at.max(soonest))
     }
 
     pub(super) fn send_suspects(&mut self, now: Instant) -> bool {

@@ -4,6 +4,8 @@
 //! new, and as asked for, whatever the guard says; what comes in another sink's stead obeys the guard,
 //! is never an alarm of the gateway's own, and never what this sink gets anyway.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::super::batch::Origin;
@@ -16,6 +18,8 @@ use crate::core::route::{Choice, RouteId};
 
 /// Events of second deliveries that are read at once.
 pub(super) const SECOND_PAGE: Limit = Limit { events: 64, bytes: 256 << 10 };
+/// Until the next try to begin or end one.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Events in hand, of whatever origin, up to which more of them are read.
 const SECOND_EVENTS: usize = 256;
 
@@ -29,11 +33,14 @@ impl Worker {
 
     /// Begin and end them.
     pub(super) async fn look_at_seconds(&mut self) {
-        if self.is_leaving() {
+        let now = Instant::now();
+        self.seconds_from = self.seconds_from.filter(|at| *at > now);
+        if self.is_leaving() || self.seconds_from.is_some() {
             return;
         }
         let engine = self.books.engine.clone();
-        if let Err(error) = self.books.seconds.look(&engine, Instant::now()).await {
+        if let Err(error) = self.books.seconds.look(&engine, now).await {
+            self.seconds_from = Some(now + AGAIN);
             tracing::warn!(sink = %self.books.sink, %error, "a replay or a fallback cannot begin or end yet");
         }
     }
