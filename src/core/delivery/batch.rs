@@ -259,11 +259,10 @@ impl Queue {
     /// replays last.
     fn in_order(&self, limits: &BatchLimits) -> impl Iterator<Item = &Item> {
         let first = if limits.ordered { BTreeSet::new() } else { self.urgent() };
-        let rest: Vec<_> = if first.is_empty() { vec![] } else { first.iter().copied().collect() };
-        let urgent = rest.into_iter().filter_map(|seq| self.items.get(&seq));
+        let urgent: Vec<&Item> = first.iter().filter_map(|seq| self.items.get(seq)).collect();
         let new =
             self.items.values().filter(move |item| !item.is_again() && !first.contains(&item.seq));
-        urgent.chain(new).chain(self.items.values().filter(|item| item.is_again()))
+        urgent.into_iter().chain(new).chain(self.items.values().filter(|item| item.is_again()))
     }
 
     /// Critical items, and those of their incidents before them.

@@ -2,8 +2,8 @@
 //! it belongs to. The workers that are behind share it, so that each event is looked at once.
 //!
 //! Guarantees: what it covers is one stretch without holes, at most [`MOST`] events; four bytes each.
-//! It is filled by whoever asks, first at the end of the log, where a fresh alarm is, then backwards;
-//! while every worker keeps up it costs nothing. Two incidents may share a sign, which only brings an
+//! It is filled by whoever asks, first at the end of the log, where a fresh alarm is, then backwards,
+//! if there is a critical event at all; while every worker keeps up it costs nothing. Two incidents may share a sign, which only brings an
 //! event along that could have waited.
 
 use std::collections::VecDeque;
@@ -50,15 +50,16 @@ pub(super) enum Seen {
 }
 
 impl Lookout {
-    /// One step towards covering `unread`.
+    /// One step towards covering `unread`: the past of it only where there is something `urgent`.
     pub(super) async fn look(
         &self,
         log: &dyn Log,
         select: &dyn Select,
         unread: Range<Position>,
+        urgent: bool,
     ) -> Result<Seen, LogError> {
         let Ok(_filling) = self.filling.try_lock() else { return Ok(Seen::Busy) };
-        let Some(step) = self.signs().step(&unread) else { return Ok(Seen::All) };
+        let Some(step) = self.signs().step(&unread, urgent) else { return Ok(Seen::All) };
         let found = read(log, select, step.clone()).await?;
         self.signs().add(step.start, &found);
         Ok(Seen::Part)
@@ -117,8 +118,8 @@ impl Signs {
         self.from.plus(self.signs.len() as u64)
     }
 
-    /// What to look at next so that `unread` will be covered: what is new first.
-    fn step(&mut self, unread: &Range<Position>) -> Option<Range<Position>> {
+    /// What to look at next so that `unread` will be covered: what is new first, then the `past`.
+    fn step(&mut self, unread: &Range<Position>, past: bool) -> Option<Range<Position>> {
         if self.signs.is_empty() || self.to() < unread.start || self.from > unread.end {
             let from = Position(unread.end.0.saturating_sub(STEP)).max(unread.start);
             *self = Self { from, signs: VecDeque::new() };
@@ -128,7 +129,8 @@ impl Signs {
             return Some(to..to.plus(STEP).min(unread.end));
         }
         let start = Position(self.from.0.saturating_sub(STEP)).max(unread.start);
-        (start < self.from && self.signs.len() + STEP as usize <= MOST).then_some(start..self.from)
+        let more = past && start < self.from && self.signs.len() + STEP as usize <= MOST;
+        more.then_some(start..self.from)
     }
 
     /// `found` begins at `start`, and joins what is known at one of its ends.
@@ -203,7 +205,7 @@ mod tests {
             for (a, b) in asked {
                 let (a, b) = (a.min(b).min(all.len()), a.max(b).min(all.len()));
                 let unread = Position(a as u64)..Position(b as u64);
-                while let Some(step) = signs.step(&unread) {
+                while let Some(step) = signs.step(&unread, true) {
                     prop_assert!(step.end.since(step.start) <= STEP && step.start < step.end);
                     let found = &all[step.start.0 as usize..step.end.0 as usize];
                     signs.add(step.start, found);
@@ -230,9 +232,11 @@ mod tests {
     fn the_end_is_known_first_and_the_past_is_not_guessed() {
         let mut signs = Signs::default();
         let unread = Position(0)..Position(10_000);
-        let step = signs.step(&unread).unwrap();
+        let step = signs.step(&unread, false).unwrap();
         assert_eq!(step, Position(9_000)..Position(10_000));
         signs.add(step.start, &vec![3; 1_000]);
+        assert_eq!(signs.step(&unread, false), None);
+        assert_eq!(signs.step(&unread, true), Some(Position(8_000)..Position(9_000)));
         assert!(signs.before(Position(9_999), unread.start).is_none());
         assert_eq!(signs.before(Position(9_999), Position(9_998)).unwrap().count(), 1);
         assert_eq!(signs.critical(unread).count(), 1_000);

@@ -98,10 +98,10 @@ impl Worker {
             return;
         }
         let (engine, rules) = (self.books.engine.clone(), self.rules());
-        let until = Instant::now() + LOOK;
+        let (until, urgent) = (Instant::now() + LOOK, self.head.borrow().urgent > unread.start);
         loop {
-            let looked = engine.lookout.look(&*engine.log, &*rules.select, unread.clone()).await;
-            match looked {
+            let look = engine.lookout.look(&*engine.log, &*rules.select, unread.clone(), urgent);
+            match look.await {
                 Ok(Seen::All) => break,
                 Ok(Seen::Part) if Instant::now() < until => continue,
                 Ok(_) => self.scout.again = Some(Instant::now() + SOON),
