@@ -269,10 +269,10 @@ impl Reader for FilesReader {
 
     fn done(&mut self, position: Position, end: End) {
         let mut cursors = held(&self.shared.cursors);
-        if let Some(cursor) = cursors.by_name.get_mut(&self.delivery) {
-            if cursor.done(position, end) {
-                self.shared.changed();
-            }
+        if let Some(cursor) = cursors.by_name.get_mut(&self.delivery)
+            && cursor.done(position, end)
+        {
+            self.shared.changed();
         }
     }
 
