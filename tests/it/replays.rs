@@ -86,7 +86,7 @@ async fn a_replay_goes_on_after_a_kill_and_new_events_do_not_wait_for_it() {
     peer.forget();
     peer.always(Answer::ok(OK).after(Duration::from_millis(10)));
     json(&replay(&gateway, &["--go"]).await);
-    until("a part is replayed", async || (replayed(&gateway).await >= 50.0).then_some(())).await;
+    until("a part is replayed", async || (replayed(&gateway).await >= 150.0).then_some(())).await;
     // The newest event passes what is still to be replayed.
     post(&gateway, 300..301).await;
     until("it arrives", async || distinct(&peer).contains(&body(300)).then_some(())).await;
