@@ -45,7 +45,7 @@ use self::workers::Workers;
 use crate::core::Timestamp;
 use crate::core::alarms::INTERNAL;
 use crate::core::config::Problem;
-use crate::core::delivery::{Delivery, Engine, Extra, Receipts, Rules};
+use crate::core::delivery::{Delivery, Engine, Extra, Lookout, Receipts, Rules};
 use crate::core::duplicates::Duplicates;
 use crate::core::event::Event;
 use crate::core::heard::Heard;
@@ -53,6 +53,7 @@ use crate::core::letters::Letters;
 use crate::core::log::LogError;
 use crate::core::metrics::Metrics;
 use crate::core::recent::Recent;
+use crate::core::replays::Replays;
 use crate::http::Listeners;
 use crate::http::admin::Admin;
 use crate::http::body::Budget;
@@ -143,6 +144,7 @@ impl Gateway {
         let metrics =
             Metrics::new(Timestamp::now()).map_err(|error| AppError::Metrics(error.to_string()))?;
         let stores = stores::open(&plan, metrics.clone()).await?;
+        let replays = Arc::new(replays(&plan));
         let engine = Arc::new(Engine {
             log: stores.events,
             dead: stores.dead,
@@ -151,6 +153,8 @@ impl Gateway {
                 shape: plan.table.clone(),
             }),
             receipts: Arc::new(Receipts::default()),
+            lookout: Lookout::default(),
+            replays,
             metrics,
             clock: Timestamp::now,
         });
@@ -317,6 +321,14 @@ impl Gateway {
     }
 }
 
+/// The replays that were under way; without a disk there are none.
+fn replays(plan: &Plan) -> Replays {
+    match plan.log.engine {
+        core::config::Engine::Files => Replays::open(plan.log.dir.with_file_name("replays.json")),
+        core::config::Engine::Memory => Replays::default(),
+    }
+}
+
 fn announce(plan: &Plan, engine: &Engine) {
     plan.sources.iter().for_each(|source| engine.metrics.add_source(&source.name));
     plan.table.routes().for_each(|(route, _)| engine.metrics.add_route(route));
@@ -424,6 +436,10 @@ fn admin_side(
                 });
                 change.map(|change| serde_json::to_value(change).unwrap_or_default())
             })
+        }),
+        fix: Arc::new(|program| {
+            let fix = crate::routes::Fix::compile(program)?;
+            Ok(Box::new(move |event| fix.apply(event)))
         }),
         explain: Arc::new(move |asked| explaining.explainer.load().answer(asked)),
         recent,

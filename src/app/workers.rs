@@ -69,6 +69,7 @@ pub(super) fn spec(sink: SinkPlan, sinks: usize) -> Spec {
         limits: sink.built.limits,
         settings: sink.delivery,
         guard: sink.guard,
+        backing: sink.backing,
         start: sink.start,
         window_bytes: (BYTES_OUT / sinks.max(1)).clamp(SHARE.0, SHARE.1),
     }

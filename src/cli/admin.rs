@@ -93,20 +93,29 @@ impl Admin {
         self.ask(Method::POST, path).await
     }
 
-    /// What is at `path`, as it is.
-    pub async fn bytes(&self, path: &str) -> Result<Vec<u8>, Exit> {
-        self.exchange(Method::GET, path).await
-    }
-
-    async fn ask(&self, method: Method, path: &str) -> Result<Value, Exit> {
-        let bytes = self.exchange(method, path).await?;
+    /// Post `body`.
+    pub async fn send(&self, path: &str, body: String) -> Result<Value, Exit> {
+        let bytes = self.exchange(Method::POST, path, body).await?;
         serde_json::from_slice(&bytes).map_err(failed)
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<Vec<u8>, Exit> {
+    /// What is at `path`, as it is.
+    pub async fn bytes(&self, path: &str) -> Result<Vec<u8>, Exit> {
+        self.exchange(Method::GET, path, String::new()).await
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Result<Value, Exit> {
+        let bytes = self.exchange(method, path, String::new()).await?;
+        serde_json::from_slice(&bytes).map_err(failed)
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: String) -> Result<Vec<u8>, Exit> {
         let (mut tried, mut closed) = (Vec::new(), None);
         for door in &self.doors {
             let mut request = door.client.request(method.clone(), format!("{}{path}", door.base));
+            if !body.is_empty() {
+                request = request.body(body.clone());
+            }
             if let Some(token) = &door.token {
                 request = request.bearer_auth(token);
             }

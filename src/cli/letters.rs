@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::admin::Admin;
 use super::{Exit, block_on};
+use crate::core::Timestamp;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Dead {
@@ -14,7 +15,7 @@ pub(super) enum Dead {
     List(List),
     /// Show one, with the event and the destination's reply.
     Show(One),
-    /// Give one (or, with --all, every one) to its sink again.
+    /// Give one (or, with --all, every one that is meant) to its sink again, as it is or changed.
     Replay(Replay),
     /// Close one for good, undelivered.
     Drop(One),
@@ -56,12 +57,34 @@ pub(super) struct Replay {
     /// Its number, as `list` shows it.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     number: Option<u64>,
-    /// Every open one, at most 1,000 at a time.
+    /// Every open one that the filters leave, at most 1,000 at a time.
     #[arg(long)]
     all: bool,
     /// With --all: only this sink's.
     #[arg(long, value_name = "NAME", requires = "all")]
     sink: Option<String>,
+    /// With --all: only events of this source.
+    #[arg(long, value_name = "NAME", requires = "all")]
+    source: Option<String>,
+    /// With --all: only those that failed for this cause, such as `refused`.
+    #[arg(long, value_name = "CAUSE", requires = "all")]
+    cause: Option<String>,
+    /// With --all: only those given up since this time, or within so long, such as "2h".
+    #[arg(long, value_name = "TIME", requires = "all", value_parser = super::replay::time)]
+    since: Option<Timestamp>,
+    /// With --all: only those given up before this time.
+    #[arg(long, value_name = "TIME", requires = "all", value_parser = super::replay::time)]
+    until: Option<Timestamp>,
+    /// With --all: at most so many, the oldest first.
+    #[arg(long, value_name = "COUNT", requires = "all")]
+    limit: Option<usize>,
+    /// A VRL program that changes each body first, such as '.severity = "high"'. The letter keeps
+    /// what it was, and the program is written down.
+    #[arg(long, value_name = "VRL")]
+    fix: Option<String>,
+    /// Only say what would be sent, and show what a fix makes of it.
+    #[arg(long)]
+    dry_run: bool,
     /// Also to sinks that write to people or open tickets.
     #[arg(long)]
     notify: bool,
@@ -73,14 +96,33 @@ pub(super) fn dead(config: &Path, command: Dead) -> Exit {
         Dead::List(list) => listed(config, base, &list),
         Dead::Show(one) => asked(config, false, &format!("{base}/{}", one.number)),
         Dead::Drop(one) => asked(config, true, &format!("{base}/{}/drop", one.number)),
-        Dead::Replay(Replay { number: Some(number), notify, .. }) => {
-            asked(config, true, &format!("{base}/{number}/replay?notify={notify}"))
-        }
-        Dead::Replay(Replay { sink, notify, .. }) => {
-            let only = sink.map(|sink| format!("&sink={sink}")).unwrap_or_default();
-            asked(config, true, &format!("{base}/replay?limit=1000&notify={notify}{only}"))
-        }
+        Dead::Replay(replay) => replayed(config, base, &replay),
     })
+}
+
+fn replayed(config: &Path, base: &str, replay: &Replay) -> Result<(), Exit> {
+    let path = match replay.number {
+        Some(number) => format!("{base}/{number}/replay"),
+        None => format!("{base}/replay"),
+    };
+    let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
+    let filters = [
+        ("sink", replay.sink.clone()),
+        ("source", replay.source.clone()),
+        ("cause", replay.cause.clone()),
+        ("since", time(&replay.since)),
+        ("until", time(&replay.until)),
+        ("limit", replay.number.is_none().then(|| replay.limit.unwrap_or(1_000).to_string())),
+        ("notify", Some(replay.notify.to_string())),
+        ("dry", Some(replay.dry_run.to_string())),
+    ];
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(filters.into_iter().filter_map(|(key, value)| Some((key, value?))));
+    let (admin, path) = (Admin::of(config)?, format!("{path}?{}", query.finish()));
+    let program = replay.fix.clone().unwrap_or_default();
+    let answer = block_on(admin.send(&path, program))?;
+    println!("{answer:#}");
+    Ok(())
 }
 
 pub(super) fn quarantine(config: &Path, command: Quarantine) -> Exit {

@@ -20,6 +20,7 @@ mod manual;
 mod own;
 mod pins;
 mod reload;
+mod replay;
 mod run;
 mod secret;
 mod send;
@@ -117,6 +118,8 @@ enum Command {
     Capture(capture::Arguments),
     /// List the kinds of sink, or show one; forget a removed sink; pin a certificate for a while.
     Sinks(sinks::Arguments),
+    /// Deliver events of the log once more: a dry run unless --go; list and cancel replays.
+    Replay(replay::Arguments),
     /// Events that a destination refused: list, show, replay, drop.
     #[command(subcommand)]
     Dead(letters::Dead),
@@ -162,6 +165,7 @@ fn ran(arguments: Arguments) -> Exit {
         Command::Send(send) => send::run(config, send),
         Command::Capture(capture) => capture::run(config, &capture),
         Command::Sinks(which) => sinks::run(config, &which),
+        Command::Replay(replay) => replay::run(config, replay),
         Command::Dead(command) => letters::dead(config, command),
         Command::Quarantine(command) => letters::quarantine(config, command),
         Command::Log(command) => log::run(config, command),

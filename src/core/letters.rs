@@ -41,6 +41,18 @@ pub struct DeadNote {
     pub position: Position,
     /// When it was given up.
     pub died: Timestamp,
+    /// What changed its body before it was given up again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<Fixed>,
+}
+
+/// How a replayed letter was changed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Fixed {
+    /// The letter that has the body as it was; it is closed, and kept as long as the letters' log keeps.
+    pub of: Position,
+    /// The program that changed it.
+    pub program: Arc<str>,
 }
 
 /// Why a body is in the quarantine.
@@ -82,8 +94,13 @@ impl Labelled for QuarantineNote {
 enum Entry<N> {
     /// A letter.
     Letter(N),
-    /// An earlier letter is settled: `dropped` or `replayed`.
-    Settled { letter: Position, how: String },
+    /// An earlier letter is settled: `dropped` or `replayed`, as changed by the program `fix`.
+    Settled {
+        letter: Position,
+        how: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fix: Option<Arc<str>>,
+    },
 }
 
 /// One open letter.
@@ -154,13 +171,24 @@ impl<N: Labelled + Serialize + DeserializeOwned> Letters<N> {
         label: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Letter<N>>, LogError> {
+        let wanted = |letter: &Letter<N>| label.is_none_or(|of| **letter.note.label() == *of);
+        self.find(from, limit, wanted).await
+    }
+
+    /// The same for those that are `wanted`.
+    pub async fn find(
+        &self,
+        from: Position,
+        limit: usize,
+        wanted: impl Fn(&Letter<N>) -> bool,
+    ) -> Result<Vec<Letter<N>>, LogError> {
         let mut found = Vec::new();
         self.each(from, |number, event, entry| {
             if let Entry::Letter(note) = entry
-                && label.is_none_or(|label| **note.label() == *label)
                 && self.lock().contains_key(&number)
             {
-                found.push(Letter { number, event, note });
+                let letter = Letter { number, event, note };
+                found.extend(wanted(&letter).then_some(letter));
             }
             found.len() < limit
         })
@@ -177,17 +205,19 @@ impl<N: Labelled + Serialize + DeserializeOwned> Letters<N> {
         Ok(found.into_iter().find(|letter| letter.number == number))
     }
 
-    /// Close the letter `number`; false when it is not open. `how` is `dropped` or `replayed`.
+    /// Close the letter `number`; false when it is not open. `how` is `dropped` or `replayed`, `fix`
+    /// the program that changed its body for that.
     pub async fn settle(
         &self,
         number: Position,
         how: &str,
+        fix: Option<Arc<str>>,
         now: Timestamp,
     ) -> Result<bool, Refusal> {
         if !self.lock().contains_key(&number) {
             return Ok(false);
         }
-        let entry = Entry::<N>::Settled { letter: number, how: how.to_owned() };
+        let entry = Entry::<N>::Settled { letter: number, how: how.to_owned(), fix };
         let mut draft = Draft::new(EventId::fresh(), now, "siemgate".into(), Bytes::new());
         draft.note = encode(&entry);
         self.log.append(vec![draft]).await?;

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod pem;
 pub mod quiet;
 pub mod recent;
+pub mod replays;
 pub mod route;
 pub mod sink;
 pub mod source;

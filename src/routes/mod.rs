@@ -16,6 +16,7 @@ mod body;
 mod build;
 mod coverage;
 mod explain;
+mod fix;
 mod internal;
 mod keys;
 mod patterns;
@@ -29,6 +30,7 @@ use std::time::Duration;
 pub use build::{named_sinks, schema};
 pub use coverage::{Gap, Reach};
 pub use explain::{Answer, Verdict, WhenVerdict};
+pub use fix::Fix;
 pub use internal::{ALARMS, HEARTBEAT, Internal};
 pub use program::function_names;
 
@@ -211,6 +213,13 @@ impl Table {
     pub fn warnings(&self) -> Vec<Problem> {
         let unused = self.unused.iter().filter(|sink| !self.internal.uses(sink));
         self.warnings.iter().cloned().chain(unused.map(warnings::unused)).collect()
+    }
+
+    /// The same, knowing that these sinks need no route.
+    #[must_use]
+    pub fn without_unused(mut self, sinks: &[Arc<str>]) -> Self {
+        self.unused.retain(|sink| !sinks.contains(sink));
+        self
     }
 
     /// Unique among the tables of this process; later tables have higher numbers.

@@ -120,3 +120,72 @@ async fn a_replay_that_is_refused_again_stays_one_letter() {
     .await;
     gateway.finish().await;
 }
+
+#[tokio::test]
+async fn those_that_are_meant_are_replayed_as_a_program_changes_them() {
+    let peer = strict().await;
+    let gateway = started(peer.port(), "in_flight = 1").await;
+    refused_thrice(&gateway).await;
+    let number = |letter: &Value| letter["number"].as_u64().unwrap();
+    let letters: Vec<u64> = open(&gateway).await.iter().map(number).collect();
+    let all = |more: &[&str]| {
+        let arguments: Vec<String> =
+            ["dead", "replay", "--all"].iter().chain(more).map(|word| word.to_string()).collect();
+        arguments
+    };
+    let ask = async |more: &[&str]| {
+        let arguments = all(more);
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        gateway.cli(&words).await
+    };
+    // The filters; a dry run sends nothing.
+    for (filters, count) in [
+        (&["--cause", "refused"][..], 3),
+        (&["--cause", "too_large"], 0),
+        (&["--source", "superna", "--limit", "2"], 2),
+        (&["--source", "other"], 0),
+        (&["--since", "1h"], 3),
+        (&["--until", "1h"], 0),
+    ] {
+        let dry = json(&ask(&[filters, &["--dry-run"]].concat()).await);
+        assert_eq!(dry["would_replay"], count, "{filters:?}: {dry}");
+    }
+    // A program that does not compile is told, and one that fails leaves the letter as it is.
+    let wrong = ask(&["--fix", ".n = nothing("]).await;
+    assert!(wrong.code == Some(1) && wrong.err.contains("program is not used"), "{wrong:?}");
+    let fails = json(&ask(&["--fix", ". = 1", "--dry-run"]).await);
+    assert_eq!(fails["failed"].as_array().map(Vec::len), Some(3), "{fails}");
+    let program = r#".n = replace(string!(.n), "bad", "good")"#;
+    let dry = json(&ask(&["--fix", program, "--limit", "1", "--dry-run"]).await);
+    assert_eq!(dry["letters"][0]["fixed"], r#"{"n":"good one"}"#, "{dry}");
+    assert_eq!(open(&gateway).await.len(), 3);
+
+    peer.forget();
+    let sent = json(&ask(&["--fix", program, "--limit", "2"]).await);
+    assert_eq!(sent["replaying"], 2, "{sent}");
+    gateway.until_metric("siemgate_dead_letters", &[("sink", "out")], 1.0).await;
+    let mut came: Vec<String> = peer.requests().iter().map(|request| request.text()).collect();
+    came.sort();
+    assert_eq!(came, [r#"{"n":"good one"}"#, r#"{"n":"good two"}"#]);
+    let labels = [("sink", "out"), ("reason", "replayed")];
+    gateway.until_metric("siemgate_delivery_additional_total", &labels, 2.0).await;
+
+    // What is refused again says how it was changed, and which letter has the body as it was.
+    let last = letters[2].to_string();
+    let still = r#".n = "still bad""#;
+    json(&gateway.cli(&["dead", "replay", &last, "--fix", still]).await);
+    let mut good = 0;
+    let letter = until("the new letter", async || {
+        good += 1;
+        post(&gateway, good..good + 1).await;
+        open(&gateway).await.into_iter().find(|letter| letter["fixed"].is_object())
+    })
+    .await;
+    assert_eq!(
+        (&letter["fixed"]["of"], &letter["fixed"]["program"]),
+        (&letters[2].into(), &still.into())
+    );
+    let shown = json(&gateway.cli(&["dead", "show", &letter["number"].to_string()]).await);
+    assert_eq!(shown["body"], r#"{"n":"still bad"}"#, "{shown}");
+    gateway.finish().await;
+}

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use siemgate::core::Timestamp;
 use siemgate::core::config::DeliverySettings;
-use siemgate::core::delivery::{Delivery, Engine, Receipts, Rules, Spec};
+use siemgate::core::delivery::{Delivery, Engine, Lookout, Receipts, Rules, Spec};
 use siemgate::core::event::{Draft, Event, EventId};
 use siemgate::core::finding::{Finding, Severity};
 use siemgate::core::letters::Letters;
@@ -250,6 +250,8 @@ impl World {
             dead: Arc::new(letters),
             rules: ArcSwap::from_pointee(rules),
             receipts: Arc::new(Receipts::default()),
+            lookout: Lookout::default(),
+            replays: Arc::default(),
             metrics: Metrics::new(Timestamp::UNIX_EPOCH).unwrap(),
             clock: Timestamp::now,
         });
@@ -274,6 +276,7 @@ impl World {
             limits,
             settings: DeliverySettings::default(),
             guard: None,
+            backing: Vec::new(),
             start: Start::Oldest,
             window_bytes: 64 << 10,
         }

@@ -8,7 +8,7 @@ use siemgate::core::Timestamp;
 use siemgate::core::event::{Draft, EventId, Position};
 use siemgate::core::log::sim::SimDisk;
 use siemgate::core::log::{
-    End, FilesLog, Item, Limit, Log, LogError, MemoryLog, Reader, Refusal, Start,
+    Claim, End, FilesLog, Item, Limit, Log, LogError, MemoryLog, Reader, Refusal, Start,
 };
 
 use crate::log_common::{ALL, body, critical, draft, open, run, small, whole};
@@ -39,6 +39,8 @@ every_engine!(
     a_cancelled_next_skips_nothing,
     ends_may_come_in_any_order,
     what_was_settled_is_not_handed_out_again,
+    what_is_claimed_is_left_out_and_settled_once,
+    no_more_is_claimed_than_a_crash_may_forget,
     one_reader_a_name,
     deliveries_start_where_they_are_told,
     a_detached_delivery_resumes_and_a_forgotten_one_does_not,
@@ -158,6 +160,63 @@ async fn what_was_settled_is_not_handed_out_again(log: Arc<dyn Log>) {
     let mut reader = log.open("a", Start::Now).await.unwrap();
     assert_eq!(take(&mut *reader, 3).await, [1, 4, 5]);
     assert_eq!(reader.standing().terms.delivered, 3);
+}
+
+async fn what_is_claimed_is_left_out_and_settled_once(log: Arc<dyn Log>) {
+    events(&*log, 8).await;
+    let mut reader = log.open("a", Start::Oldest).await.unwrap();
+    assert_eq!(take(&mut *reader, 2).await, [0, 1]);
+    assert_eq!(reader.claim(Position(1)), Claim::Had);
+    for at in [4, 6] {
+        assert!(!reader.is_taken(Position(at)));
+        assert_eq!(reader.claim(Position(at)), Claim::Yes);
+        assert_eq!(reader.claim(Position(at)), Claim::Had);
+        assert!(reader.is_taken(Position(at)));
+    }
+    reader.done(Position(5), End::Dead); // neither handed out nor claimed
+    reader.done(Position(4), End::Delivered);
+    let standing = reader.standing();
+    assert_eq!((standing.next, standing.ahead, standing.terms.total()), (Position(2), 2, 1));
+    assert_eq!(take(&mut *reader, 3).await, [2, 3, 5]);
+    assert_eq!(reader.standing().ahead, 1);
+    assert_eq!(take(&mut *reader, 1).await, [7]);
+    assert_eq!((reader.standing().next, reader.standing().ahead), (Position(8), 0));
+    reader.done(Position(6), End::Delivered);
+    reader.done(Position(6), End::Dead);
+    assert_eq!(reader.standing().terms.total(), 2);
+    // What was claimed and not settled comes again, what was settled does not.
+    reader.flush().await.unwrap();
+    drop(reader);
+    let mut reader = log.open("a", Start::Now).await.unwrap();
+    assert_eq!(reader.standing().ahead, 2);
+    assert_eq!(take(&mut *reader, 6).await, [0, 1, 2, 3, 5, 7]);
+    (0..8).for_each(|at| reader.done(Position(at), End::Delivered));
+    let standing = reader.standing();
+    assert_eq!((standing.mark, standing.terms.delivered, standing.ahead), (Position(8), 8, 0));
+}
+
+async fn no_more_is_claimed_than_a_crash_may_forget(log: Arc<dyn Log>) {
+    for _ in 0..50 {
+        log.append((0..60).map(|_| draft("x")).collect()).await.unwrap();
+    }
+    let mut reader = log.open("a", Start::Oldest).await.unwrap();
+    let mut claimed = Vec::new();
+    for at in (1..3_000).step_by(2).map(Position) {
+        match reader.claim(at) {
+            Claim::Yes => claimed.push(at),
+            Claim::Full => break,
+            Claim::Had => panic!("{at} was free"),
+        }
+        reader.done(at, End::Delivered);
+    }
+    assert_eq!(claimed.len(), 1_000);
+    reader.flush().await.unwrap();
+    drop(reader);
+    let mut reader = log.open("a", Start::Now).await.unwrap();
+    assert!(claimed.iter().all(|at| reader.is_taken(*at)));
+    assert_eq!(reader.claim(Position(0)), Claim::Full);
+    take(&mut *reader, 100).await;
+    assert_eq!(reader.claim(Position(2_500)), Claim::Yes);
 }
 
 async fn one_reader_a_name(log: Arc<dyn Log>) {

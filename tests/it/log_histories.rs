@@ -429,7 +429,7 @@ async fn letters_live(disk: &SimDisk, kept: &mut Kept, random: &mut fastrand::Rn
         } else {
             let nth = random.usize(..kept.open.len());
             let number = *kept.open.keys().nth(nth).unwrap();
-            match letters.settle(Position(number), "dropped", Timestamp::now()).await {
+            match letters.settle(Position(number), "dropped", None, Timestamp::now()).await {
                 Ok(_) => {
                     kept.open.remove(&number);
                     kept.closed.insert(number);

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use siemgate::core::Timestamp;
 use siemgate::core::config::DeliverySettings;
-use siemgate::core::delivery::{Delivery, Engine, Receipts, Rules, Spec};
+use siemgate::core::delivery::{Delivery, Engine, Lookout, Receipts, Rules, Spec};
 use siemgate::core::event::{Draft, Event, EventId};
 use siemgate::core::finding::{Finding, Severity};
 use siemgate::core::letters::Letters;
@@ -144,6 +144,16 @@ impl Stage {
 
     /// With this log, these limits, and delivery settings as JSON.
     pub async fn with(log: Arc<dyn Log>, limits: Limits, settings: &str) -> Self {
+        Self::narrow(log, limits, settings, 8 << 20).await
+    }
+
+    /// With so many bytes in the worker's window.
+    pub async fn narrow(
+        log: Arc<dyn Log>,
+        limits: Limits,
+        settings: &str,
+        window_bytes: usize,
+    ) -> Self {
         let metrics = Metrics::new(Timestamp::UNIX_EPOCH).unwrap();
         let dead = Letters::open(Arc::new(MemoryLog::new(64 << 20))).await.unwrap();
         let engine = Arc::new(Engine {
@@ -154,6 +164,8 @@ impl Stage {
                 shape: Arc::new(Everything),
             }),
             receipts: Arc::new(Receipts::default()),
+            lookout: Lookout::default(),
+            replays: Arc::default(),
             metrics: metrics.clone(),
             clock: Timestamp::now,
         });
@@ -172,8 +184,9 @@ impl Stage {
             limits,
             settings,
             guard: None,
+            backing: Vec::new(),
             start: Start::Oldest,
-            window_bytes: 8 << 20,
+            window_bytes,
         };
         let delivery = Delivery::start(engine.clone(), spec).await.unwrap();
         Self { metrics: metrics.sink(&SINK.into()), engine, sink, delivery }

@@ -3,6 +3,7 @@
 //! Guarantees: either a complete plan or every problem found, each with its file and line; making
 //! a plan opens no socket and writes nothing. It is what `check` shows and what `run` starts.
 
+mod backing;
 mod doors;
 mod reading;
 mod routes;
@@ -13,6 +14,7 @@ mod whereabouts;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::backing::backed;
 use self::doors::{circles, listener_problems, open_token, without_certificates};
 use self::reading::{Reading, built, names, placed};
 use self::routes::{table_of, unrouted};
@@ -25,7 +27,7 @@ use crate::core::config::{
     DeliverySettings, JournalSettings, Layers, LogSettings, Pin, Problems, QuarantineSettings,
     Section, ServerSettings, SinkPins,
 };
-use crate::core::delivery::GuardRules;
+use crate::core::delivery::{Backing, GuardRules};
 use crate::core::finding::Finding;
 use crate::core::log::Start;
 use crate::core::sink::Class;
@@ -110,6 +112,8 @@ pub struct SinkPlan {
     pub delivery: DeliverySettings,
     /// `[sinks.NAME.guard]`, where people read.
     pub guard: Option<GuardRules>,
+    /// The sinks that it stands in for.
+    pub backing: Vec<Backing>,
     /// Certificates that were accepted by hand, and what its destination last showed.
     pub pins: Arc<SinkPins>,
     /// Where it begins when it has no cursor.
@@ -164,13 +168,15 @@ impl Plan {
         let quarantine = reading.section(&mut root, "quarantine");
         let sources = sources_of(&mut reading, &mut root);
         let (pins, unusable) = pins_of(log.as_ref());
-        let sinks = sinks_of(&mut reading, &mut root, &pins, catalogue);
+        let mut sinks = sinks_of(&mut reading, &mut root, &pins, catalogue);
+        reading.problems.extend(backed(&mut sinks));
         let (alarms, beats) =
             (reading.table(&mut root, ALARMS), reading.table(&mut root, HEARTBEAT));
         let own = reading.keep(own(&alarms, &beats, &names(&sinks)));
         let internal = own.as_ref().map(|own| own.internal.clone()).unwrap_or_default();
         let table = table_of(&mut reading, &mut root, &sources, &sinks);
-        let table = table.map(|table| table.with_internal(internal));
+        let stand_ins: Vec<Arc<str>> = stand_ins(&sinks);
+        let table = table.map(|table| table.with_internal(internal).without_unused(&stand_ins));
         let coverage = table.as_ref().map(Table::coverage).unwrap_or_default();
         let (mut tls, mut admin_tls) = (None, None);
         if let Some(server) = &server {
@@ -228,6 +234,12 @@ impl Plan {
             _ => Err(reading.problems),
         }
     }
+}
+
+/// The sinks that get others' events, if none of their own.
+fn stand_ins(sinks: &[(Arc<str>, Option<SinkPlan>)]) -> Vec<Arc<str>> {
+    let plans = sinks.iter().filter_map(|(_, plan)| plan.as_ref());
+    plans.filter(|plan| !plan.backing.is_empty()).map(|plan| plan.name.clone()).collect()
 }
 
 fn unknown_sections(root: &Section) -> Problems {

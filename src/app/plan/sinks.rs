@@ -67,7 +67,8 @@ fn sink_of(
     delivery.rate = delivery.rate.or(built.rate);
     delivery.timeout = delivery.timeout.or(built.timeout);
     let fingerprint = mixed(fingerprint, kind.fingerprint());
-    Ok(SinkPlan { name, kind, built, delivery, guard, pins, start, fingerprint })
+    let backing = Vec::new();
+    Ok(SinkPlan { name, kind, built, delivery, guard, backing, pins, start, fingerprint })
 }
 
 /// Whether people read what sinks of this class deliver.

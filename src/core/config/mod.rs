@@ -10,7 +10,7 @@ mod door;
 mod keys;
 mod layers;
 mod pins;
-mod private;
+pub(in crate::core) mod private;
 mod problem;
 mod rows;
 mod safety;

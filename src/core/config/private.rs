@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// Write `bytes` in place of whatever is at `file`; a link there is replaced, not followed.
-pub(super) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
+pub(in crate::core) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
     let folder = above(file);
     let facts = std::fs::metadata(folder)?;
     let new = beside(file);

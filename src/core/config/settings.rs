@@ -251,6 +251,12 @@ pub struct DeliverySettings {
     pub retry: RetrySettings,
     /// Events older than this count as expired instead of being delivered. Never unless set.
     pub max_age: Option<Span>,
+    /// Another sink that gets this one's events, too, while this one is parked, or has been down for
+    /// `fallback_after`. They stay queued for this one. The gateway's own alarms do not take this way,
+    /// and the other sink's guard holds.
+    pub fallback: Option<String>,
+    /// How long this sink must be down before `fallback` gets its events. 5 minutes unless set.
+    pub fallback_after: Option<Span>,
 }
 
 /// `[sinks.NAME.guard]`: what keeps people from being buried, for sinks that write to people or open

@@ -2,15 +2,17 @@
 //!
 //! Guarantees: two events of one incident are never in flight together, and leave in the order of
 //! the log, whatever is held back or retried (an `ordered` sink may take them in one batch, in
-//! order); a batch keeps its limits in events and encoded bytes. Pure: it neither sends nor counts.
+//! order); critical events, with what their incidents still lack before them, leave before all others
+//! (but for an `ordered` sink, which writes down what happened in order); a batch keeps its limits in events and encoded bytes. Pure: it neither sends nor counts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::core::event::{Event, Position};
+use crate::core::finding::Severity;
 use crate::core::route::{RouteId, Shaped};
 use crate::core::sink::{Cause, Fault, Piece};
 
@@ -33,6 +35,23 @@ pub(super) struct Item {
     pub hold: Hold,
 }
 
+impl Item {
+    /// A replay: it goes after all that is new.
+    pub fn is_again(&self) -> bool {
+        matches!(self.origin, Origin::Again(_))
+    }
+
+    /// It is late for this sink when it waits: neither a replay nor another sink's.
+    pub fn is_own(&self) -> bool {
+        matches!(self.origin, Origin::Log | Origin::Spill | Origin::Digest(_))
+    }
+
+    /// Critical, and not wanted again by somebody who can wait.
+    pub fn is_critical(&self) -> bool {
+        !self.is_again() && self.event.finding().severity == Severity::Critical
+    }
+}
+
 /// Where an item came from, and so whom to tell of its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -42,6 +61,10 @@ pub(super) enum Origin {
     Replay(Position),
     /// An event that the log could not take; outside the ledger.
     Spill,
+    /// A replay of the log, by the number of the second delivery; outside the ledger.
+    Again(u64),
+    /// In the stead of another sink, by the number of the second delivery; outside the ledger.
+    Instead(u64),
     /// A digest of events that are held back, by its number: they end with it.
     Digest(u64),
 }
@@ -136,6 +159,8 @@ pub(super) enum Ready {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     items: BTreeMap<u64, Item>,
+    /// The critical ones.
+    critical: BTreeSet<u64>,
     flying: HashMap<String, u32>,
     bytes: usize,
 }
@@ -160,12 +185,18 @@ impl Queue {
     /// Add an item, or put one back that has landed.
     pub fn put(&mut self, item: Item) {
         self.bytes += item.piece.bytes.len();
+        if item.is_critical() {
+            self.critical.insert(item.seq);
+        }
         self.items.insert(item.seq, item);
     }
 
     /// Take items out for good or for flight.
     pub fn take(&mut self, seqs: &[u64]) -> Vec<Item> {
         let taken: Vec<Item> = seqs.iter().filter_map(|seq| self.items.remove(seq)).collect();
+        seqs.iter().for_each(|seq| {
+            self.critical.remove(seq);
+        });
         self.bytes -= taken.iter().map(|item| item.piece.bytes.len()).sum::<usize>();
         taken
     }
@@ -224,11 +255,37 @@ impl Queue {
         self.select(limits, |item| group.binary_search(&item.seq).is_ok()).0
     }
 
+    /// All items: the critical ones first, each after those of its incident that came before it;
+    /// replays last.
+    fn in_order(&self, limits: &BatchLimits) -> impl Iterator<Item = &Item> {
+        let first = if limits.ordered { BTreeSet::new() } else { self.urgent() };
+        let urgent: Vec<&Item> = first.iter().filter_map(|seq| self.items.get(seq)).collect();
+        let new =
+            self.items.values().filter(move |item| !item.is_again() && !first.contains(&item.seq));
+        urgent.into_iter().chain(new).chain(self.items.values().filter(|item| item.is_again()))
+    }
+
+    /// Critical items, and those of their incidents before them.
+    fn urgent(&self) -> BTreeSet<u64> {
+        if self.critical.is_empty() {
+            return BTreeSet::new();
+        }
+        let critical = self.critical.iter().filter_map(|seq| self.items.get(seq));
+        let incidents: HashMap<&str, u64> =
+            critical.filter_map(|item| Some((item.piece.incident.as_deref()?, item.seq))).collect();
+        let before = |item: &&Item| {
+            let incident = item.piece.incident.as_deref().filter(|_| !item.is_again());
+            incident.is_some_and(|i| incidents.get(i).is_some_and(|last| item.seq < *last))
+        };
+        let before = self.items.values().filter(before).map(|item| item.seq);
+        before.chain(self.critical.iter().copied()).collect()
+    }
+
     /// Eligible items in order, within the limits, and whether a limit was reached.
     fn select(&self, limits: &BatchLimits, eligible: impl Fn(&Item) -> bool) -> (Vec<u64>, bool) {
         let mut blocked: HashSet<&str> = self.flying.keys().map(String::as_str).collect();
         let (mut picked, mut bytes) = (Vec::new(), 0);
-        for item in self.items.values() {
+        for item in self.in_order(limits) {
             let incident = item.piece.incident.as_deref();
             let goes = incident.is_none_or(|i| !blocked.contains(i)) && eligible(item);
             if goes {
@@ -255,8 +312,15 @@ mod tests {
     use super::*;
     use crate::core::Timestamp;
     use crate::core::event::{Draft, EventId};
+    use crate::core::finding::Finding;
     use bytes::Bytes;
     use proptest::prelude::*;
+
+    fn critical(seq: u64, incident: Option<u8>) -> Item {
+        let item = item(seq, incident, 10);
+        item.event.decoded_by(|| Finding { severity: Severity::Critical, ..Finding::default() });
+        item
+    }
 
     fn item(seq: u64, incident: Option<u8>, bytes: usize) -> Item {
         let draft = Draft::new(EventId::fresh(), Timestamp::UNIX_EPOCH, "s".into(), Bytes::new());
@@ -292,6 +356,20 @@ mod tests {
     }
 
     #[test]
+    fn critical_events_leave_first_with_what_their_incidents_lack() {
+        let mut queue = Queue::default();
+        (1..=9).for_each(|seq| queue.put(item(seq, (seq == 7).then_some(1), 10)));
+        queue.put(critical(10, Some(1)));
+        queue.put(item(11, Some(1), 10));
+        queue.put(critical(12, None));
+        let ready = |queue: &Queue, ordered| queue.ready(&limits(ordered), Instant::now(), false);
+        assert_eq!(ready(&queue, false), Ready::Batch(vec![7, 12, 1, 2]));
+        assert_eq!(ready(&queue, true), Ready::Batch(vec![1, 2, 3, 4]));
+        queue.take(&[7]);
+        assert_eq!(ready(&queue, false), Ready::Batch(vec![10, 12, 1, 2]));
+    }
+
+    #[test]
     fn after_three_equal_verdicts_a_different_event_is_tried() {
         let mut queue = Queue::default();
         (1..=2).for_each(|seq| queue.put(item(seq, None, 60)));
@@ -316,13 +394,14 @@ mod tests {
         /// Whatever departs and lands, incidents go one at a time and in order.
         #[test]
         fn incidents_stay_in_order(
-            incidents in prop::collection::vec(prop::option::of(0u8..4), 1..40),
+            incidents in prop::collection::vec((prop::option::of(0u8..4), any::<bool>()), 1..40),
             landings in prop::collection::vec((0usize..8, any::<bool>()), 1..200),
             ordered: bool,
         ) {
             let mut queue = Queue::default();
-            for (seq, incident) in incidents.iter().enumerate() {
-                queue.put(item(seq as u64, *incident, 10));
+            for (seq, (incident, urgent)) in incidents.iter().enumerate() {
+                let seq = seq as u64;
+                queue.put(if *urgent { critical(seq, *incident) } else { item(seq, *incident, 10) });
             }
             let mut flying: Vec<Vec<Item>> = Vec::new();
             let mut settled: HashMap<String, u64> = HashMap::new();

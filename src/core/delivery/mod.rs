@@ -8,8 +8,10 @@
 mod batch;
 mod guard;
 mod journal;
+mod lookout;
 mod pace;
 mod receipts;
+mod seconds;
 mod settle;
 mod suspects;
 mod worker;
@@ -25,7 +27,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use guard::GuardRules;
+pub use lookout::Lookout;
 pub use receipts::{Receipt, Receipts, Watch};
+pub use seconds::Backing;
 
 use super::Timestamp;
 use super::config::DeliverySettings;
@@ -33,6 +37,7 @@ use super::event::{Event, Position};
 use super::letters::{DeadNote, Letters};
 use super::log::{Log, LogError, Reader, Start};
 use super::metrics::Metrics;
+use super::replays::Replays;
 use super::route::{Select, Shape};
 use super::sink::{Limits, Sink};
 
@@ -53,6 +58,10 @@ pub struct Engine {
     pub rules: ArcSwap<Rules>,
     /// What became of the latest events.
     pub receipts: Arc<Receipts>,
+    /// What is delivered again.
+    pub replays: Arc<Replays>,
+    /// What is urgent in the backlog.
+    pub lookout: Lookout,
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
     /// The wall clock.
@@ -92,6 +101,8 @@ pub struct Spec {
     pub settings: DeliverySettings,
     /// What keeps people from being buried, where people read.
     pub guard: Option<GuardRules>,
+    /// The sinks that it stands in for.
+    pub backing: Vec<Backing>,
     /// Where it begins when it has no cursor.
     pub start: Start,
     /// Encoded bytes it may hold in memory: its share of the gateway's budget.
@@ -104,8 +115,10 @@ pub enum Extra {
     Replay {
         /// Its number.
         letter: Position,
-        /// The event it was.
+        /// The event it was, or is after `fix`.
         event: Arc<Event>,
+        /// The program that changed its body.
+        fix: Option<Arc<str>>,
     },
     /// An event that the log could not take.
     Spill(Arc<Event>),

@@ -92,6 +92,11 @@ impl Pace {
         self.health == Health::Up
     }
 
+    /// Down or parked.
+    pub fn is_failing(&self) -> bool {
+        matches!(self.health, Health::Down { .. } | Health::Parked { .. })
+    }
+
     /// Index into `metrics::STATES`.
     pub fn state(&self) -> usize {
         match self.health {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use super::batch::{Item, Origin};
 use super::journal::Journal;
+use super::seconds::Seconds;
 use super::{Engine, Receipt};
 use crate::core::Timestamp;
 use crate::core::event::{Event, EventId, Position};
-use crate::core::letters::DeadNote;
+use crate::core::letters::{DeadNote, Fixed};
 use crate::core::log::{End, Reader};
 use crate::core::metrics::{SinkMetrics, Vitals};
 use crate::core::sink::{Fault, Reply};
@@ -33,12 +34,16 @@ pub(super) struct Books {
     pub reader: Box<dyn Reader>,
     pub metrics: Arc<SinkMetrics>,
     pub journal: Journal,
+    /// Replays and fallbacks.
+    pub seconds: Seconds,
     /// Expired events that the counters know of.
     pub lapsed: u64,
     /// The events that each digest under way tells of.
     pub digests: BTreeMap<u64, Told>,
     /// Digests so far.
     pub digested: u64,
+    /// The programs that changed letters which are being replayed.
+    pub fixes: BTreeMap<Position, Arc<str>>,
 }
 
 impl Books {
@@ -53,7 +58,15 @@ impl Books {
             }
             Origin::Spill => {}
             Origin::Digest(number) => self.told(number),
-            Origin::Replay(letter) => close_letter(&self.engine, letter, now).await,
+            Origin::Again(id) | Origin::Instead(id) => {
+                self.seconds.ended(id, item.event.position, End::Delivered);
+            }
+            Origin::Replay(letter) => self.close_letter(letter, now).await,
+        }
+        match item.origin {
+            Origin::Again(_) | Origin::Replay(_) => self.metrics.additional("replayed"),
+            Origin::Instead(_) => self.metrics.additional("fallback"),
+            Origin::Log | Origin::Spill | Origin::Digest(_) => {}
         }
     }
 
@@ -69,6 +82,9 @@ impl Books {
         match item.origin {
             Origin::Log => self.end(item.event.position, End::Expired),
             Origin::Digest(number) => self.told(number),
+            Origin::Again(id) | Origin::Instead(id) => {
+                self.seconds.ended(id, item.event.position, End::Expired);
+            }
             Origin::Spill | Origin::Replay(_) => {}
         }
     }
@@ -135,6 +151,7 @@ impl Books {
             attempts: item.attempts,
             position: item.event.position,
             died: now,
+            fixed: self.fixed(item),
         };
         if let Err(error) = self.engine.dead.keep(&item.event, &note).await {
             self.journal.letter_failed(&error);
@@ -146,8 +163,11 @@ impl Books {
             Origin::Log => self.end(item.event.position, End::Dead),
             Origin::Spill => {}
             Origin::Digest(number) => self.told(number),
+            Origin::Again(id) | Origin::Instead(id) => {
+                self.seconds.ended(id, item.event.position, End::Dead);
+            }
             // The new letter has taken the old one's place.
-            Origin::Replay(letter) => close_letter(&self.engine, letter, now).await,
+            Origin::Replay(letter) => self.close_letter(letter, now).await,
         }
         true
     }
@@ -162,7 +182,11 @@ impl Books {
             end,
             attempts: item.attempts,
             cause: fault.map(|fault| fault.cause),
-            note: fault.map(|fault| fault.note.clone()).unwrap_or_default(),
+            note: match (fault, self.fixed(item)) {
+                (Some(fault), _) => fault.note.clone(),
+                (None, Some(fixed)) => format!("changed for this replay by {:?}", fixed.program),
+                (None, None) => String::new(),
+            },
             reply: reply.cloned(),
         };
         self.engine.receipts.note(item.event.id, &self.sink, receipt);
@@ -173,7 +197,7 @@ impl Books {
         let standing = self.reader.standing();
         self.lapse(standing.terms.expired);
         vitals.start = standing.start;
-        vitals.next = standing.next;
+        (vitals.next, vitals.ahead) = (standing.next, standing.ahead);
         vitals.settled = standing.terms.total();
         self.metrics.publish(vitals, in_flight);
     }
@@ -192,14 +216,23 @@ impl Books {
     }
 }
 
-fn guarded(end: Option<End>, note: String) -> Receipt {
-    Receipt { end, attempts: 0, cause: None, note, reply: None }
+impl Books {
+    /// The letter was replayed. If that cannot be written down the letter stays open and may be
+    /// replayed again, which loses nothing.
+    async fn close_letter(&mut self, letter: Position, now: Timestamp) {
+        let fix = self.fixes.remove(&letter);
+        if let Err(error) = self.engine.dead.settle(letter, "replayed", fix, now).await {
+            tracing::warn!(letter = letter.0, %error, "a replayed dead letter stays listed");
+        }
+    }
+
+    /// How the letter that `item` replays was changed.
+    fn fixed(&self, item: &Item) -> Option<Fixed> {
+        let Origin::Replay(of) = item.origin else { return None };
+        self.fixes.get(&of).map(|program| Fixed { of, program: program.clone() })
+    }
 }
 
-/// The letter was replayed. If that cannot be written down the letter stays open and may be
-/// replayed again, which loses nothing.
-async fn close_letter(engine: &Engine, letter: Position, now: Timestamp) {
-    if let Err(error) = engine.dead.settle(letter, "replayed", now).await {
-        tracing::warn!(letter = letter.0, %error, "a replayed dead letter stays listed");
-    }
+fn guarded(end: Option<End>, note: String) -> Receipt {
+    Receipt { end, attempts: 0, cause: None, note, reply: None }
 }

@@ -5,9 +5,11 @@
 //! does not dead-letter a backlog. How events are chosen, paced, bisected and settled is in the
 //! pure neighbours; how they are encoded and sent is the sink's.
 
+mod ahead;
 mod guarding;
 mod intake;
 mod launch;
+mod second;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use super::batch::{BatchLimits, Hold, Item, ODD_AFTER, Origin, Others, Queue, Su
 use super::guard::{Guard, HELD};
 use super::journal::Journal;
 use super::pace::{Pace, PaceSettings};
+use super::seconds::Seconds;
 use super::settle::Books;
 use super::suspects::Suspects;
 use super::{Extra, Halt, Line, Rules};
@@ -33,6 +36,8 @@ use crate::core::event::Position;
 use crate::core::log::{Head, Limit, Reader};
 use crate::core::metrics::Vitals;
 use crate::core::sink::{Cause, Fault, Limits, Outcome, Probe, Reply, Sink};
+use ahead::Scout;
+use second::SECOND_PAGE;
 
 /// Events a worker holds at most, waiting or in flight.
 const WINDOW_EVENTS: usize = 2_000;
@@ -94,6 +99,14 @@ pub(super) struct Worker {
     /// Parked because everything was refused.
     refusing: bool,
     seq: u64,
+    /// What is urgent in the backlog.
+    scout: Scout,
+    /// What is to be replayed has changed.
+    replays: watch::Receiver<u64>,
+    /// A second delivery could not begin or end: not again before this.
+    seconds_from: Option<Instant>,
+    /// Since when the destination has been down or the sink parked.
+    down_since: Option<Instant>,
     /// The log could not be read: not again before this.
     read_from: Option<Instant>,
     draining: bool,
@@ -113,18 +126,20 @@ impl Flying {
         for item in items {
             let from_log = u64::from(item.origin == Origin::Log);
             let bytes = item.piece.bytes.len();
-            let at = self.oldest.entry(item.event.received).or_default();
             if departing {
                 (self.from_log, self.events) = (self.from_log + from_log, self.events + 1);
                 self.bytes += bytes;
-                *at += 1;
             } else {
                 (self.from_log, self.events) = (self.from_log - from_log, self.events - 1);
                 self.bytes -= bytes;
-                *at -= 1;
-                if *at == 0 {
-                    self.oldest.remove(&item.event.received);
-                }
+            }
+            if !item.is_own() {
+                continue;
+            }
+            let at = self.oldest.entry(item.event.received).or_default();
+            *at = if departing { *at + 1 } else { *at - 1 };
+            if *at == 0 {
+                self.oldest.remove(&item.event.received);
             }
         }
     }
@@ -161,6 +176,7 @@ impl Worker {
         batch.events = batch.events.min(pace.burst());
         let head = engine.log.head();
         let urgent = head.borrow().urgent;
+        let replays = engine.replays.changes();
         Self {
             urgent,
             head,
@@ -173,11 +189,13 @@ impl Worker {
             books: Books {
                 metrics: engine.metrics.sink(&spec.name),
                 journal: Journal::new(spec.name.clone()),
+                seconds: Seconds::new(spec.name.clone(), spec.backing),
                 sink: spec.name,
                 engine,
                 lapsed: reader.standing().terms.expired,
                 digests: BTreeMap::new(),
                 digested: 0,
+                fixes: BTreeMap::new(),
                 reader,
             },
             extras,
@@ -195,6 +213,10 @@ impl Worker {
             others: Others::default(),
             refusing: false,
             seq: 0,
+            scout: Scout::default(),
+            replays,
+            seconds_from: None,
+            down_since: None,
             read_from: None,
             draining: false,
         }
@@ -205,12 +227,15 @@ impl Worker {
         self.recall().await;
         loop {
             self.tidy().await;
+            self.look_ahead().await;
+            self.look_at_seconds().await;
             let wake = self.dispatch(Instant::now());
             self.publish();
             if self.is_leaving() && self.is_idle() {
                 break;
             }
             let room = self.has_room();
+            let room_for_seconds = self.has_room_for_seconds();
             let page = self.page_limit();
             tokio::select! {
                 biased;
@@ -218,7 +243,9 @@ impl Worker {
                 Some(landed) = self.flights.next(), if !self.flights.is_empty() => self.landed(landed).await,
                 Some(extra) = next_extra(&self.extras), if room => self.take_extra(extra).await,
                 page = self.books.reader.next(page), if room && page.events > 0 => self.take_page(page).await,
+                (id, page) = self.books.seconds.next(SECOND_PAGE), if room_for_seconds => self.take_second(id, page).await,
                 Ok(()) = self.halt.changed() => {}
+                Ok(()) = self.replays.changed() => {}
                 () = self.drain.cancelled(), if !self.draining => self.draining = true,
                 Ok(()) = self.head.changed() => self.look_at_head(),
                 () = sleep_until(wake) => {}
@@ -237,7 +264,8 @@ impl Worker {
         self.read_from.is_none()
             && self.queue.len() + self.flying.events < WINDOW_EVENTS
             && self.held() < HELD as u64
-            && self.queue.bytes() + self.flying.bytes < self.window_bytes
+            // The rest is for what is urgent.
+            && self.queue.bytes() + self.flying.bytes < self.window_bytes / 8 * 7
     }
 
     /// The rules it works by.
@@ -419,7 +447,12 @@ impl Worker {
     }
 
     fn publish(&mut self) {
-        let waiting = self.queue.iter().map(|item| item.event.received).min();
+        self.down_since = match self.pace.is_failing() {
+            true => self.down_since.or_else(|| Some(Instant::now())),
+            false => None,
+        };
+        let own = self.queue.iter().filter(|item| item.is_own());
+        let waiting = own.map(|item| item.event.received).min();
         let flying = self.flying.oldest.keys().next().copied();
         let held = self.guard.as_ref().and_then(Guard::oldest);
         let from_log = self.queue.iter().filter(|item| item.origin == Origin::Log).count() as u64;
@@ -427,6 +460,7 @@ impl Worker {
             in_hand: from_log + self.flying.from_log + self.held(),
             oldest: [waiting, flying, held].into_iter().flatten().min(),
             state: self.pace.state(),
+            down_since: self.down_since,
             trouble: self.trouble.clone(),
             ..Vitals::default()
         };

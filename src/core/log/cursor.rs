@@ -4,16 +4,19 @@
 //! only over settled positions; what is stored is consistent in itself, so that after a crash the
 //! ledger still adds up. Pure: storing is `marks.rs`, reading is `reader.rs`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{End, Loss, Standing, Terms};
+use super::{Claim, End, Loss, Standing, Terms};
 use crate::core::event::Position;
 
-/// Settled ranges above the mark that are stored; the rest is delivered again after a crash.
+/// Settled ranges between the mark and what was handed out that are stored; the rest is delivered
+/// again after a crash.
 const STORED_RANGES: usize = 1_000;
+/// The same beyond what was handed out, where nothing may be forgotten: no more is claimed.
+pub(super) const AHEAD_RANGES: usize = 1_000;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub(super) struct Cursor {
     over: Terms,
     /// Settled ranges above the mark: start, and end with how they ended.
     above: BTreeMap<u64, (u64, End)>,
+    /// Claimed before their turn, and not settled yet: all are at or beyond `next`.
+    claimed: BTreeSet<u64>,
     /// Expired before the reader came to them, settled already; told with its next page.
     pub gaps: VecDeque<Range<Position>>,
 }
@@ -56,13 +61,15 @@ impl Cursor {
             below: Terms::default(),
             over: Terms::default(),
             above: BTreeMap::new(),
+            claimed: BTreeSet::new(),
             gaps: VecDeque::new(),
         }
     }
 
     /// What goes into the file.
     pub fn stored(&self) -> Stored {
-        let above = self.above.iter().take(STORED_RANGES);
+        let below = self.above.range(..self.next.0).take(STORED_RANGES);
+        let above = below.chain(self.above.range(self.next.0..).take(AHEAD_RANGES));
         Stored {
             start: self.start,
             mark: self.mark,
@@ -88,7 +95,40 @@ impl Cursor {
     /// A reader begins (again): what it had in hand before is handed out again.
     pub fn rewind(&mut self) {
         self.next = self.mark;
+        self.claimed.clear();
         self.gaps.clear();
+    }
+
+    /// `position` is taken before its turn.
+    pub fn claim(&mut self, position: Position) -> Claim {
+        if position < self.next || self.is_out(position) {
+            return Claim::Had;
+        }
+        if self.above.range(self.next.0..).count() + self.claimed.len() >= AHEAD_RANGES {
+            return Claim::Full;
+        }
+        self.claimed.insert(position.0);
+        Claim::Yes
+    }
+
+    /// Settled, or in somebody's hands before its turn.
+    pub fn is_out(&self, position: Position) -> bool {
+        self.claimed.contains(&position.0) || self.is_settled(position)
+    }
+
+    /// Everything below `next` has been handed out.
+    pub fn hand_out(&mut self, next: Position) {
+        self.next = self.next.max(next);
+        if !self.claimed.is_empty() {
+            self.claimed = self.claimed.split_off(&self.next.0);
+        }
+    }
+
+    /// `position` ended so. Returns whether anything changed.
+    pub fn done(&mut self, position: Position, end: End) -> bool {
+        // Not handed out yet: nobody can have settled it.
+        let claimed = self.claimed.remove(&position.0);
+        (claimed || position < self.next) && self.settle(position..position.plus(1), end)
     }
 
     /// One past the highest position that this cursor proves to exist.
@@ -149,7 +189,27 @@ impl Cursor {
             *self.over.of(end) -= to - from;
             self.mark = Position(to);
         }
-        self.next = self.next.max(self.mark);
+        self.hand_out(self.mark);
+    }
+
+    /// The same for all that nobody has claimed: what is in somebody's hands is theirs to settle.
+    fn settle_unclaimed(&mut self, positions: Range<Position>, end: End) {
+        let claimed: Vec<u64> =
+            self.claimed.range(positions.start.0..positions.end.0).copied().collect();
+        let mut from = positions.start;
+        for position in claimed.into_iter().map(Position) {
+            self.settle(from..position, end);
+            from = position.plus(1);
+        }
+        self.settle(from..positions.end, end);
+    }
+
+    /// Positions from `next` on that are settled or claimed.
+    fn ahead(&self) -> u64 {
+        let next = self.next.0;
+        let across = self.above.range(..next).next_back().map_or(0, |(_, (to, _))| *to);
+        let beyond = self.above.range(next..).map(|(from, (to, _))| to - from);
+        across.saturating_sub(next) + beyond.sum::<u64>() + self.claimed.len() as u64
     }
 
     fn total(&self) -> u64 {
@@ -163,8 +223,8 @@ impl Cursor {
             return;
         }
         let gap = self.next..oldest;
-        self.settle(gap.clone(), End::Expired);
-        self.next = oldest;
+        self.settle_unclaimed(gap.clone(), End::Expired);
+        self.hand_out(oldest);
         match self.gaps.back_mut() {
             Some(last) if last.end == gap.start => last.end = gap.end,
             _ => self.gaps.push_back(gap),
@@ -177,7 +237,7 @@ impl Cursor {
             Loss::Expired => End::Expired,
             Loss::Damaged => End::Damaged,
         };
-        self.settle(positions, end);
+        self.settle_unclaimed(positions, end);
     }
 
     pub fn standing(&self) -> Standing {
@@ -185,8 +245,8 @@ impl Cursor {
         for end in End::ALL {
             *terms.of(end) += *self.over.clone().of(end);
         }
-        let (start, mark, next) = (self.start, self.mark, self.next);
-        Standing { start, mark, next, terms, pinning: self.pinning }
+        let (start, mark, next, ahead) = (self.start, self.mark, self.next, self.ahead());
+        Standing { start, mark, next, ahead, terms, pinning: self.pinning }
     }
 }
 
@@ -222,6 +282,19 @@ mod tests {
                 prop_assert_eq!(again.mark, cursor.mark);
             }
         }
+    }
+
+    #[test]
+    fn what_is_claimed_does_not_expire() {
+        let mut cursor = Cursor::new(Position(0));
+        cursor.next = Position(2);
+        assert_eq!(cursor.claim(Position(5)), Claim::Yes);
+        cursor.expire_below(Position(10));
+        assert_eq!((cursor.standing().terms.expired, cursor.standing().ahead), (7, 0));
+        assert!(cursor.done(Position(5), End::Delivered));
+        (0..2).for_each(|at| assert!(cursor.done(Position(at), End::Delivered)));
+        let standing = cursor.standing();
+        assert_eq!((standing.mark, standing.terms.delivered), (Position(10), 3));
     }
 
     #[test]

@@ -225,6 +225,7 @@ impl FilesLog {
         match from {
             Start::Now => Ok(self.shared.head.borrow().next),
             Start::Oldest => Ok(held(&self.shared.book).oldest),
+            Start::At(position) => Ok(position.min(self.shared.head.borrow().next)),
             Start::Back(time) => {
                 let now = (self.shared.options.clock)().as_microsecond();
                 let back = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
@@ -327,6 +328,11 @@ impl Log for FilesLog {
 
     async fn read(&self, from: Position, max: Limit) -> Result<Page, LogError> {
         self.shared.page(from, max).await
+    }
+
+    async fn since(&self, time: Timestamp) -> Result<Position, LogError> {
+        let shared = self.shared.clone();
+        blocking(move || shared.first_since(time.as_microsecond())).await
     }
 
     async fn find(&self, id: EventId) -> Result<Option<Arc<Event>>, LogError> {

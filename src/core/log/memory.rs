@@ -3,16 +3,17 @@
 //! Guarantees: independent of the files engine, so that a conformance suite can hold the two
 //! against each other; bounded by bytes. For tests, trials and dead letters that need not survive.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::cursor::AHEAD_RANGES;
 use super::{
-    End, Head, Item, Limit, Log, LogError, Loss, Page, Reader, Refusal, Standing, Start, Stats,
-    Terms,
+    Claim, End, Head, Item, Limit, Log, LogError, Loss, Page, Reader, Refusal, Standing, Start,
+    Stats, Terms,
 };
 use crate::core::Timestamp;
 use crate::core::event::{Draft, Event, EventId, Position};
@@ -44,6 +45,7 @@ struct Place {
     next: Position,
     terms: Terms,
     settled: BTreeMap<Position, End>,
+    claimed: BTreeSet<Position>,
     pinning: bool,
     taken: bool,
     gap: Option<Range<Position>>,
@@ -57,6 +59,7 @@ impl Place {
             next: start,
             terms: Terms::default(),
             settled: BTreeMap::new(),
+            claimed: BTreeSet::new(),
             pinning: true,
             taken: false,
             gap: None,
@@ -76,7 +79,28 @@ impl Place {
 
     fn standing(&self) -> Standing {
         let Self { start, mark, next, terms, pinning, .. } = *self;
-        Standing { start, mark, next: next.max(mark), terms, pinning }
+        let next = next.max(mark);
+        let ahead = self.settled.range(next..).count() + self.claimed.range(next..).count();
+        Standing { start, mark, next, ahead: ahead as u64, terms, pinning }
+    }
+
+    fn has(&self, position: Position) -> bool {
+        position < self.next.max(self.mark)
+            || self.settled.contains_key(&position)
+            || self.claimed.contains(&position)
+    }
+
+    fn claim(&mut self, position: Position) -> Claim {
+        if self.has(position) {
+            return Claim::Had;
+        }
+        let next = self.next.max(self.mark);
+        // One stretch each, at the most.
+        if self.settled.range(next..).count() + self.claimed.len() >= AHEAD_RANGES {
+            return Claim::Full;
+        }
+        self.claimed.insert(position);
+        Claim::Yes
     }
 }
 
@@ -107,7 +131,9 @@ impl State {
             self.bytes -= event.body.len() as u64;
             self.oldest = event.position.plus(1);
             for place in self.cursors.values_mut().filter(|c| c.next <= event.position) {
-                place.settle(event.position, End::Expired);
+                if !place.claimed.contains(&event.position) {
+                    place.settle(event.position, End::Expired);
+                }
                 let start = place.gap.take().map_or(event.position, |gap| gap.start);
                 place.gap = Some(start..self.oldest);
                 place.next = self.oldest;
@@ -176,6 +202,7 @@ impl Log for MemoryLog {
         let start = match from {
             Start::Now => head,
             Start::Oldest => state.oldest,
+            Start::At(position) => position.min(head),
             Start::Back(time) => {
                 let back = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
                 let since = Timestamp::now().as_microsecond().saturating_sub(back);
@@ -212,6 +239,12 @@ impl Log for MemoryLog {
 
     async fn read(&self, from: Position, max: Limit) -> Result<Page, LogError> {
         Ok(self.inner.state().page(from, max))
+    }
+
+    async fn since(&self, time: Timestamp) -> Result<Position, LogError> {
+        let state = self.inner.state();
+        let first = state.events.iter().find(|event| event.received >= time);
+        Ok(first.map_or(self.inner.head.borrow().next, |event| event.position))
     }
 
     async fn find(&self, id: EventId) -> Result<Option<Arc<Event>>, LogError> {
@@ -283,10 +316,17 @@ impl MemoryReader {
             let mut page = state.page(from, max);
             let place = state.cursors.get_mut(&self.name).ok_or(LogError::Closed)?;
             page.items.retain(|item| match item {
-                Item::Event(event) => !place.settled.contains_key(&event.position),
+                Item::Event(event) => {
+                    let at = event.position;
+                    !place.settled.contains_key(&at) && !place.claimed.contains(&at)
+                }
                 Item::Gap { positions, .. } => {
                     let range = positions.start.0..positions.end.0;
-                    range.for_each(|at| place.settle(Position(at), End::Expired));
+                    let range = range.map(Position).filter(|at| !place.claimed.contains(at));
+                    range
+                        .collect::<Vec<_>>()
+                        .into_iter()
+                        .for_each(|at| place.settle(at, End::Expired));
                     true
                 }
             });
@@ -312,10 +352,20 @@ impl Reader for MemoryReader {
 
     fn done(&mut self, position: Position, end: End) {
         if let Some(place) = self.inner.state().cursors.get_mut(&self.name)
-            && position < place.next
+            && (place.claimed.remove(&position) || position < place.next)
         {
             place.settle(position, end);
         }
+    }
+
+    fn claim(&mut self, position: Position) -> Claim {
+        let mut state = self.inner.state();
+        state.cursors.get_mut(&self.name).map_or(Claim::Had, |place| place.claim(position))
+    }
+
+    fn is_taken(&self, position: Position) -> bool {
+        let state = self.inner.state();
+        state.cursors.get(&self.name).is_none_or(|place| place.has(position))
     }
 
     fn standing(&self) -> Standing {
@@ -333,6 +383,7 @@ impl Drop for MemoryReader {
     fn drop(&mut self) {
         if let Some(place) = self.inner.state().cursors.get_mut(&self.name) {
             (place.taken, place.next, place.gap) = (false, place.mark, None);
+            place.claimed.clear();
         }
     }
 }

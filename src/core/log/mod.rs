@@ -68,6 +68,9 @@ pub trait Log: Send + Sync {
     /// Events from `from` on, without a cursor and without waiting; an empty page at the end.
     async fn read(&self, from: Position, max: Limit) -> Result<Page, LogError>;
 
+    /// The position of the first event received at or after `time`; the head if there is none.
+    async fn since(&self, time: Timestamp) -> Result<Position, LogError>;
+
     /// The event with this id, if the log still holds it.
     async fn find(&self, id: EventId) -> Result<Option<Arc<Event>>, LogError>;
 
@@ -97,11 +100,30 @@ pub trait Reader: Send {
     /// positions below the mark are ignored.
     fn done(&mut self, position: Position, end: End);
 
+    /// Take the event at `position`, beyond all that `next` has handed out, before its turn: `next`
+    /// leaves it out, and `done` settles it like any other. So that a crash forgets none of them,
+    /// only so many stretches of the log may be out of turn at a time.
+    fn claim(&mut self, position: Position) -> Claim;
+
+    /// Whether `position` was handed out, claimed or settled.
+    fn is_taken(&self, position: Position) -> bool;
+
     /// The cursor's terms as of now.
     fn standing(&self) -> Standing;
 
     /// Store the cursor now.
     async fn flush(&mut self) -> Result<(), LogError>;
+}
+
+/// Whether an event may be taken before its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is the claimer's to settle.
+    Yes,
+    /// It was handed out or settled before.
+    Had,
+    /// Too much is out of turn already: it waits for its turn, or until `next` has come further.
+    Full,
 }
 
 /// Where a delivery without a cursor starts.
@@ -113,6 +135,8 @@ pub enum Start {
     Back(Duration),
     /// At the oldest event the log holds.
     Oldest,
+    /// At this position, or the head if that is before it.
+    At(Position),
 }
 
 /// The end of the log, as its followers see it.
@@ -237,6 +261,8 @@ pub struct Standing {
     pub mark: Position,
     /// The next position the reader will hand out.
     pub next: Position,
+    /// Positions from there on that were claimed, or are settled.
+    pub ahead: u64,
     /// Ends of all settled positions since `start`, also of those above the mark.
     pub terms: Terms,
     /// Whether the cursor pins the log.

@@ -14,7 +14,7 @@ use super::record::decode;
 use super::segment::Segment;
 use super::shared::{Shared, held};
 use super::walk::Walk;
-use super::{End, Head, Item, Limit, LogError, Loss, Page, Reader, Standing};
+use super::{Claim, End, Head, Item, Limit, LogError, Loss, Page, Reader, Standing};
 use crate::core::event::{Event, EventId, Position};
 
 /// Bytes read at once: large enough for sequential speed, small enough to be held by one event.
@@ -231,14 +231,14 @@ impl FilesReader {
             return Ok(None);
         }
         page.items.retain(|item| match item {
-            Item::Event(event) => !cursor.is_settled(event.position),
+            Item::Event(event) => !cursor.is_out(event.position),
             Item::Gap { positions, loss } => {
                 cursor.lose(positions.clone(), *loss);
                 self.shared.changed();
                 true
             }
         });
-        cursor.next = cursor.next.max(page.next);
+        cursor.hand_out(page.next);
         Ok((!page.items.is_empty()).then_some(page))
     }
 }
@@ -269,12 +269,23 @@ impl Reader for FilesReader {
 
     fn done(&mut self, position: Position, end: End) {
         let mut cursors = held(&self.shared.cursors);
-        if let Some(cursor) = cursors.by_name.get_mut(&self.delivery) {
-            // Not handed out yet: nobody can have settled it.
-            if position < cursor.next && cursor.settle(position..position.plus(1), end) {
-                self.shared.changed();
-            }
+        if let Some(cursor) = cursors.by_name.get_mut(&self.delivery)
+            && cursor.done(position, end)
+        {
+            self.shared.changed();
         }
+    }
+
+    fn claim(&mut self, position: Position) -> Claim {
+        let mut cursors = held(&self.shared.cursors);
+        let cursor = cursors.by_name.get_mut(&self.delivery);
+        cursor.map_or(Claim::Had, |cursor| cursor.claim(position))
+    }
+
+    fn is_taken(&self, position: Position) -> bool {
+        let cursors = held(&self.shared.cursors);
+        let cursor = cursors.by_name.get(&self.delivery);
+        cursor.is_none_or(|cursor| position < cursor.next || cursor.is_out(position))
     }
 
     fn standing(&self) -> Standing {

@@ -12,6 +12,7 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Result,
 };
+use tokio::time::Instant;
 
 use super::families::{AGES, COUNTS, Families, SECONDS};
 use super::{Counts, Metrics, replace, to_gauge};
@@ -26,11 +27,16 @@ pub const STATES: [&str; 4] = ["up", "busy", "down", "parked"];
 /// Reasons of a guard, as label values.
 pub const HELD: [&str; 3] = ["storm", "stale", "simulated"];
 
+/// Why an event is delivered beside the ledger, as label values.
+const ADDITIONAL: [&str; 2] = ["replayed", "fallback"];
+
 /// The families of the sinks, and the sinks that have children in them.
 pub(super) struct Sinks {
     events: IntCounterVec,
     attempts: IntCounterVec,
     held: IntCounterVec,
+    urgent: IntCounterVec,
+    additional: IntCounterVec,
     seconds: HistogramVec,
     batch: HistogramVec,
     lag: IntGaugeVec,
@@ -63,6 +69,16 @@ impl Sinks {
                 "delivery_held_total",
                 "Events that a guard kept from people one by one, by its reason.",
                 &["sink", "reason"],
+            )?,
+            additional: f.counters(
+                "delivery_additional_total",
+                "Events delivered beside the ledger: replayed, or in the stead of another sink.",
+                &["sink", "reason"],
+            )?,
+            urgent: f.counters(
+                "delivery_urgent_total",
+                "Events that were taken before their turn: critical ones in a backlog, and what their incidents lacked before them.",
+                sink,
             )?,
             seconds: f.histograms(
                 "delivery_seconds",
@@ -133,6 +149,10 @@ impl Sinks {
         for state in STATES {
             let _ = self.state.remove_label_values(&[sink, state]);
         }
+        let _ = self.urgent.remove_label_values(&[sink]);
+        for reason in ADDITIONAL {
+            let _ = self.additional.remove_label_values(&[sink, reason]);
+        }
         for family in [&self.seconds, &self.batch, &self.event_seconds] {
             let _ = family.remove_label_values(&[sink]);
         }
@@ -186,6 +206,8 @@ pub struct SinkMetrics {
     attempts: [IntCounter; 5],
     attempts_ok: IntCounter,
     held: [IntCounter; 3],
+    urgent: IntCounter,
+    additional: [IntCounter; 2],
     seconds: Histogram,
     batch: Histogram,
     event_seconds: Histogram,
@@ -205,6 +227,8 @@ pub struct Vitals {
     pub start: Position,
     /// The next position it will read.
     pub next: Position,
+    /// Positions from there on that it took before their turn, settled or not.
+    pub ahead: u64,
     /// Positions settled since the start.
     pub settled: u64,
     /// Log events in its own hands: waiting or in flight.
@@ -213,14 +237,21 @@ pub struct Vitals {
     pub oldest: Option<Timestamp>,
     /// Index into [`STATES`].
     pub state: usize,
+    /// Since when it has been down or parked.
+    pub down_since: Option<Instant>,
     /// What was wrong with its last attempt, if anything was.
     pub trouble: Option<Arc<str>>,
 }
 
 impl Vitals {
+    /// Whether something is set up wrongly.
+    pub fn is_parked(&self) -> bool {
+        STATES.get(self.state) == Some(&"parked")
+    }
+
     /// Events not yet settled, when the log ends at `head`.
     pub fn lag(&self, head: Position) -> u64 {
-        self.in_hand + head.since(self.next)
+        self.in_hand + head.since(self.next).saturating_sub(self.ahead)
     }
 }
 
@@ -233,6 +264,8 @@ impl SinkMetrics {
             attempts: Cause::ALL.map(attempt),
             attempts_ok: all.attempts.with_label_values(&[sink, "ok"]),
             held: HELD.map(|reason| all.held.with_label_values(&[sink, reason])),
+            additional: ADDITIONAL.map(|reason| all.additional.with_label_values(&[sink, reason])),
+            urgent: all.urgent.with_label_values(&[sink]),
             seconds: all.seconds.with_label_values(&[sink]),
             batch: all.batch.with_label_values(&[sink]),
             event_seconds: all.event_seconds.with_label_values(&[sink]),
@@ -256,6 +289,18 @@ impl SinkMetrics {
         if let Some(index) = HELD.iter().position(|known| *known == reason) {
             self.held[index].inc();
         }
+    }
+
+    /// An event was delivered beside the ledger.
+    pub fn additional(&self, reason: &str) {
+        if let Some(index) = ADDITIONAL.iter().position(|known| *known == reason) {
+            self.additional[index].inc();
+        }
+    }
+
+    /// An event was taken before its turn.
+    pub fn went_first(&self) {
+        self.urgent.inc();
     }
 
     /// One request of `events` events came back.
@@ -300,7 +345,7 @@ impl SinkMetrics {
     /// The difference in the ledger. `head - start = settled + queued`, and `queued` is what the
     /// worker holds plus what it has not read, so the head cancels out.
     pub fn unaccounted(vitals: &Vitals) -> i64 {
-        to_gauge(vitals.next.since(vitals.start))
+        to_gauge(vitals.next.since(vitals.start) + vitals.ahead)
             - to_gauge(vitals.settled)
             - to_gauge(vitals.in_hand)
     }

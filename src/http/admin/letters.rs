@@ -1,6 +1,6 @@
-//! Dead letters and the quarantine: listed, shown, replayed, dropped.
+//! Dead letters and the quarantine: listed, shown, dropped; quarantined bodies replayed.
 //!
-//! Guarantees: a list is bounded and shows no bodies; what people read is replayed only on purpose.
+//! Guarantees: a list is bounded and shows no bodies. Replaying dead letters is `dead.rs`'s.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,6 @@ use serde_json::json;
 
 use super::{Admin, Answer, Guarded, Told, guard, told, unreadable};
 use crate::core::Timestamp;
-use crate::core::delivery::Extra;
 use crate::core::event::{EventId, Position};
 use crate::core::letters::{Labelled, Letter, Letters};
 
@@ -20,9 +19,7 @@ use crate::core::letters::{Labelled, Letter, Letters};
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/api/v1/dead", web::get().to(dead_list))
-        .route("/api/v1/dead/replay", web::post().to(dead_replay_all))
         .route("/api/v1/dead/{number}", web::get().to(dead_show))
-        .route("/api/v1/dead/{number}/replay", web::post().to(dead_replay))
         .route("/api/v1/dead/{number}/drop", web::post().to(dead_drop))
         .route("/api/v1/quarantine", web::get().to(quarantine_list))
         .route("/api/v1/quarantine/{number}", web::get().to(quarantine_show))
@@ -30,7 +27,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/quarantine/{number}/drop", web::post().to(quarantine_drop));
 }
 
-/// Which letters to list or replay.
+/// Which letters to list.
 #[derive(Debug, Deserialize)]
 struct Selection {
     /// Only this sink's dead letters.
@@ -42,17 +39,6 @@ struct Selection {
     from: Position,
     /// At most so many, 1,000 at the most.
     limit: Option<usize>,
-    /// Replay to people, too.
-    #[serde(default)]
-    notify: bool,
-}
-
-/// How to replay one letter.
-#[derive(Debug, Deserialize)]
-struct Purpose {
-    /// Although people read what its sink delivers.
-    #[serde(default)]
-    notify: bool,
 }
 
 impl Selection {
@@ -101,7 +87,7 @@ where
     Ok(HttpResponse::Ok().json(json!({ "open": open, "letters": shown })))
 }
 
-async fn one<N>(letters: &Letters<N>, number: u64) -> Result<Letter<N>, Told>
+pub(super) async fn one<N>(letters: &Letters<N>, number: u64) -> Result<Letter<N>, Told>
 where
     N: Labelled + Serialize + DeserializeOwned,
 {
@@ -114,7 +100,7 @@ where
     N: Labelled + Serialize + DeserializeOwned,
 {
     let now = (admin.engine().clock)();
-    match letters.settle(Position(number), how, now).await {
+    match letters.settle(Position(number), how, None, now).await {
         Ok(true) => Ok(HttpResponse::Ok().json(json!({ how: number }))),
         Ok(false) => Err(told(404, format!("there is no open letter {number}"))),
         Err(refusal) => Err(told(503, refusal)),
@@ -134,53 +120,6 @@ async fn dead_show(request: HttpRequest, admin: Data<Admin>, number: web::Path<u
     guard(&request, &admin).await?;
     let letter = one(&admin.engine().dead, *number).await?;
     Ok(HttpResponse::Ok().json(Json(view(&letter, true))))
-}
-
-async fn dead_replay(
-    (request, admin): Guarded,
-    number: web::Path<u64>,
-    purpose: Query<Purpose>,
-) -> Answer {
-    guard(&request, &admin).await?;
-    let letter = one(&admin.engine().dead, *number).await?;
-    let sink = letter.note.sink.clone();
-    if (admin.guarded)(&sink) && !purpose.notify {
-        let error = format!(
-            "sink {sink} writes to people or opens tickets; to replay to them all the same, add --notify (notify=true)"
-        );
-        return Err(told(409, error));
-    }
-    match (admin.offer)(&sink, Extra::Replay { letter: letter.number, event: letter.event }) {
-        Some(true) => Ok(HttpResponse::Accepted().json(json!({ "replaying": 1 }))),
-        Some(false) => Err(told(503, format!("sink {sink} has enough to replay; try again later"))),
-        None => Err(told(409, format!("sink {sink} is not configured any more"))),
-    }
-}
-
-async fn dead_replay_all((request, admin): Guarded, selection: Query<Selection>) -> Answer {
-    guard(&request, &admin).await?;
-    let dead = &admin.engine().dead;
-    let letters = dead.list(selection.from, selection.label(), selection.limit()).await;
-    let (mut replaying, mut left, mut withheld) = (0, 0, 0);
-    for letter in letters.map_err(unreadable)? {
-        let sink = letter.note.sink.clone();
-        if (admin.guarded)(&sink) && !selection.notify {
-            withheld += 1;
-            continue;
-        }
-        match (admin.offer)(&sink, Extra::Replay { letter: letter.number, event: letter.event }) {
-            Some(true) => replaying += 1,
-            _ => left += 1,
-        }
-    }
-    let mut answer = json!({ "replaying": replaying, "left": left });
-    if withheld > 0 {
-        answer["withheld"] = withheld.into();
-        answer["note"] =
-            "people read what these sinks deliver: --notify (notify=true) replays to them, too"
-                .into();
-    }
-    Ok(HttpResponse::Accepted().json(answer))
 }
 
 async fn dead_drop((request, admin): Guarded, number: web::Path<u64>) -> Answer {

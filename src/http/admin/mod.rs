@@ -5,7 +5,9 @@
 //! of ours and to no web page (an Origin header is refused), so that a browser on this machine cannot
 //! be used against it. A wrong token is slowed like a wrong webhook's.
 
+mod dead;
 mod letters;
+mod replay;
 mod steer;
 
 use std::net::SocketAddr;
@@ -51,6 +53,12 @@ pub enum Asked {
 /// Says what becomes of an event, or why it is none.
 pub type Explain = Arc<dyn Fn(Asked) -> Result<serde_json::Value, String> + Send + Sync>;
 
+/// Gives an event another body, or says why it cannot.
+pub type Mend = Box<dyn Fn(&Event) -> Result<web::Bytes, String> + Send + Sync>;
+
+/// Compiles the program of a replay.
+pub type Fix = Arc<dyn Fn(&str) -> Result<Mend, Problems> + Send + Sync>;
+
 /// What the admin listener serves from.
 pub struct Admin {
     /// The webhook side, for replays from the quarantine.
@@ -65,6 +73,8 @@ pub struct Admin {
     pub reload: Reload,
     /// Explain.
     pub explain: Explain,
+    /// Compile a fix.
+    pub fix: Fix,
     /// The newest lines of the journal.
     pub recent: Recent,
     /// Names and addresses, with the port, that the listener at `server.admin` may be called by.
@@ -109,7 +119,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
     config
         .configure(steer::routes)
         .configure(events::routes)
+        .configure(dead::routes)
         .configure(letters::routes)
+        .configure(replay::routes)
         .default_service(web::to(nothing));
 }
 

@@ -23,11 +23,7 @@ impl Worker {
     pub(super) async fn take_page(&mut self, page: Result<Page, LogError>) {
         let page = match page {
             Ok(page) => page,
-            Err(error) => {
-                tracing::error!(sink = %self.books.sink, %error, "cannot read the log; trying again");
-                self.read_from = Some(Instant::now() + REREAD);
-                return;
-            }
+            Err(error) => return self.cannot_read(&error),
         };
         let rules = self.rules();
         for step in page.items {
@@ -50,9 +46,17 @@ impl Worker {
         }
     }
 
+    pub(super) fn cannot_read(&mut self, error: &LogError) {
+        tracing::error!(sink = %self.books.sink, %error, "cannot read the log; trying again");
+        self.read_from = Some(Instant::now() + REREAD);
+    }
+
     pub(super) async fn take_extra(&mut self, extra: Extra) {
         let (event, origin) = match extra {
-            Extra::Replay { letter, event } => (event, Origin::Replay(letter)),
+            Extra::Replay { letter, event, fix } => {
+                self.books.fixes.extend(fix.map(|fix| (letter, fix)));
+                (event, Origin::Replay(letter))
+            }
             Extra::Spill(event) => (event, Origin::Spill),
         };
         let rules = self.rules();

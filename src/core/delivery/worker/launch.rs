@@ -56,13 +56,24 @@ impl Worker {
         let ages = self.max_age.is_some() || self.guard.is_some();
         let aging = (ages && self.queue.len() > 0).then(|| Instant::now() + Duration::from_secs(1));
         let held = self.guard.as_ref().and_then(Guard::due).filter(|_| self.pace.is_up());
+        let looking = self.books.seconds.watches().then(|| Instant::now() + Duration::from_secs(1));
         // Never at once: what could be done now has been done.
         let soonest = Instant::now() + Duration::from_millis(5);
-        [at, suspects, condemned, aging, held, self.read_from]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at| at.max(soonest))
+        [
+            at,
+            suspects,
+            condemned,
+            aging,
+            held,
+            self.read_from,
+            self.scout.again,
+            self.seconds_from,
+            looking,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|at| at.max(soonest))
     }
 
     pub(super) fn send_suspects(&mut self, now: Instant) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::batch::{BatchLimits, Hold, Item, Streak, Suspicion};
+use super::super::batch::{BatchLimits, Hold, Item, Origin, Streak, Suspicion};
 use super::{CONDEMNED_FOR, REFUSED_IN_A_ROW, STRIKES_DOWN, STRIKES_SETUP, Way, Worker, told};
 use crate::core::sink::{Cause, Fault, Probe};
 
@@ -188,8 +188,11 @@ impl Worker {
     pub(super) async fn tidy(&mut self) {
         if let Some(max_age) = self.max_age {
             let now = (self.books.engine.clock)();
-            let too_old =
-                |item: &&Item| now.duration_since(item.event.received).unsigned_abs() > max_age;
+            // What somebody asks for again may be old.
+            let too_old = |item: &&Item| {
+                !matches!(item.origin, Origin::Again(_) | Origin::Replay(_))
+                    && now.duration_since(item.event.received).unsigned_abs() > max_age
+            };
             let old: Vec<u64> = self.queue.iter().filter(too_old).map(|item| item.seq).collect();
             for item in self.queue.take(&old) {
                 self.books.expired(&item);
