@@ -115,22 +115,7 @@ impl<A: HttpApi> Sink for ApiSink<A> {
     }
 
     async fn send(&self, pieces: &[Piece], now: Timestamp) -> Outcome {
-        let id = delivery_id(pieces);
-        let request = match self.api.lookup(pieces) {
-            None => self.api.request(pieces),
-            Some(lookup) => match self.looked_up(lookup, pieces, &id, now).await {
-                Next::Send(request) => request,
-                Next::Done(outcome) => return outcome,
-            },
-        };
-        let answer = match self.ask(|| request.clone(), &id, now).await {
-            Ok(answer) => answer,
-            Err(fault) => return Outcome::Failed(fault),
-        };
-        match verdict(&answer, &self.http.advice, now) {
-            Ok(reply) => self.api.accepted(&answer, reply, pieces.len()),
-            Err(fault) => self.api.refused(&answer, fault, pieces.len()),
-        }
+        self.http.masks.outcome(self.tried(pieces, now).await)
     }
 
     fn preview(&self, pieces: &[Piece]) -> Option<Preview> {
@@ -158,6 +143,25 @@ impl<A: HttpApi> Sink for ApiSink<A> {
 }
 
 impl<A: HttpApi> ApiSink<A> {
+    async fn tried(&self, pieces: &[Piece], now: Timestamp) -> Outcome {
+        let id = delivery_id(pieces);
+        let request = match self.api.lookup(pieces) {
+            None => self.api.request(pieces),
+            Some(lookup) => match self.looked_up(lookup, pieces, &id, now).await {
+                Next::Send(request) => request,
+                Next::Done(outcome) => return outcome,
+            },
+        };
+        let answer = match self.ask(|| request.clone(), &id, now).await {
+            Ok(answer) => answer,
+            Err(fault) => return Outcome::Failed(fault),
+        };
+        match verdict(&answer, &self.http.advice, now) {
+            Ok(reply) => self.api.accepted(&answer, reply, pieces.len()),
+            Err(fault) => self.api.refused(&answer, fault, pieces.len()),
+        }
+    }
+
     async fn looked_up(&self, lookup: Request, pieces: &[Piece], id: &str, now: Timestamp) -> Next {
         let answer = match self.ask(|| lookup.clone(), id, now).await {
             Ok(answer) => answer,
