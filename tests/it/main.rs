@@ -6,6 +6,7 @@
 
 mod admin;
 mod alarms;
+mod books;
 mod certificates;
 mod cli;
 mod cli_tools;
@@ -37,6 +38,7 @@ mod log_conformance;
 mod log_damage;
 mod log_faults;
 mod log_full;
+mod log_index;
 mod log_limits;
 mod log_sim;
 mod observed;
@@ -50,6 +52,7 @@ mod presets;
 mod products;
 mod prometheus;
 mod quarantine;
+mod receipts;
 mod receiver;
 mod reference;
 mod reference_metrics;

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use siemgate::core::Timestamp;
 use siemgate::core::config::DeliverySettings;
-use siemgate::core::delivery::{Delivery, Engine, Receipts, Rules, Spec};
+use siemgate::core::delivery::{Delivery, Engine, Fates, Rules, Spec};
 use siemgate::core::event::{Draft, Event, EventId};
 use siemgate::core::finding::{Finding, Severity};
 use siemgate::core::letters::Letters;
 use siemgate::core::log::{End, Log, MemoryLog, Start};
-use siemgate::core::metrics::{Metrics, SinkMetrics, Vitals};
+use siemgate::core::metrics::{Facts, Metrics, SinkMetrics, Vitals};
+use siemgate::core::receipts::Receipts;
 use siemgate::core::route::{Choice, RouteId, Select, Shape, Shaped};
 use siemgate::core::sink::{Fault, Limits, Outcome, Piece, Probe, Reply, Sink};
 
@@ -144,6 +145,16 @@ impl Stage {
 
     /// With this log, these limits, and delivery settings as JSON.
     pub async fn with(log: Arc<dyn Log>, limits: Limits, settings: &str) -> Self {
+        Self::keeping(log, limits, settings, |_| Receipts::default()).await
+    }
+
+    /// The same, keeping receipts.
+    pub async fn keeping(
+        log: Arc<dyn Log>,
+        limits: Limits,
+        settings: &str,
+        receipts: impl FnOnce(Arc<Metrics>) -> Receipts,
+    ) -> Self {
         let metrics = Metrics::new(Timestamp::UNIX_EPOCH).unwrap();
         let dead = Letters::open(Arc::new(MemoryLog::new(64 << 20))).await.unwrap();
         let engine = Arc::new(Engine {
@@ -153,7 +164,8 @@ impl Stage {
                 select: Arc::new(Everything),
                 shape: Arc::new(Everything),
             }),
-            receipts: Arc::new(Receipts::default()),
+            fates: Arc::new(Fates::default()),
+            receipts: Arc::new(receipts(metrics.clone())),
             metrics: metrics.clone(),
             clock: Timestamp::now,
         });
@@ -188,6 +200,15 @@ impl Stage {
             rules.select.choose(&draft);
             self.engine.log.append(vec![draft]).await.unwrap();
         }
+    }
+
+    /// The metrics, as they are scraped.
+    pub fn render(&self) -> Vec<u8> {
+        let none = Default::default();
+        let now = Timestamp::now();
+        let log = &self.engine.log.stats();
+        let facts = Facts { log, dead: &none, quarantine: &none, silences: &[], now };
+        self.engine.metrics.render(&facts)
     }
 
     pub fn vitals(&self) -> Vitals {

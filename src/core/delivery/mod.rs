@@ -5,11 +5,13 @@
 //! the ledger; a sink, dead, slow or lying, holds up nobody but itself; what is in memory is
 //! bounded. It does not know what a destination is: see `core/sink.rs`.
 
+mod attempt;
 mod batch;
+mod fates;
 mod guard;
 mod journal;
+mod ledger;
 mod pace;
-mod receipts;
 mod settle;
 mod suspects;
 mod worker;
@@ -24,8 +26,9 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use fates::{Fate, Fates, Watch};
 pub use guard::GuardRules;
-pub use receipts::{Receipt, Receipts, Watch};
+pub use ledger::{Ledger, ledgers};
 
 use super::Timestamp;
 use super::config::DeliverySettings;
@@ -33,6 +36,7 @@ use super::event::{Event, Position};
 use super::letters::{DeadNote, Letters};
 use super::log::{Log, LogError, Reader, Start};
 use super::metrics::Metrics;
+use super::receipts::Receipts;
 use super::route::{Select, Shape};
 use super::sink::{Limits, Sink};
 
@@ -52,6 +56,8 @@ pub struct Engine {
     /// The routing rules in force; replaced as one.
     pub rules: ArcSwap<Rules>,
     /// What became of the latest events.
+    pub fates: Arc<Fates>,
+    /// Every attempt, on disk.
     pub receipts: Arc<Receipts>,
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
