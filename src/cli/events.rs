@@ -196,7 +196,7 @@ fn tell(story: &Value) {
         text(&story["source"]),
         story["bytes"],
         text(&finding["severity"]),
-        text(&finding["state"]),
+        finding["state"].as_str().unwrap_or("unknown"),
         finding["category"].as_str().unwrap_or("unknown"),
         if finding["simulated"] == true { ", a drill" } else { "" },
     );

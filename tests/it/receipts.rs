@@ -145,11 +145,6 @@ async fn a_change_of_the_configuration_is_noted_beside_what_was_done_under_the_o
     assert_ne!(story(&gateway, &id).await["config"], *config);
     let shown = gateway.cli(&["events", "show", &id]).await.out;
     assert!(shown.contains("another was in force"), "{shown}");
-    assert!(
-        shown.contains(&format!("(configuration {config}) attempt 1"))
-            || shown.contains(&format!("attempt 1: delivered")),
-        "{shown}"
-    );
     assert!(shown.contains(&format!("(configuration {config})")), "{shown}");
     gateway.finish().await;
 }
@@ -217,8 +212,8 @@ key = {{ env = "KEY" }}
     assert_eq!(first, newest[..3]);
     let (rest, end) = listed(&["--before", &before.to_string()]).await;
     assert_eq!((&rest[..], end), (&newest[3..], Value::Null), "nothing twice, nothing left out");
-    assert_eq!(listed(&["--source", "other"]).await.0, [other.clone()]);
-    assert_eq!(listed(&["--severity", "critical"]).await.0, [stuck.clone()]);
+    assert_eq!(listed(&["--source", "other"]).await.0, std::slice::from_ref(&other));
+    assert_eq!(listed(&["--severity", "critical"]).await.0, std::slice::from_ref(&stuck));
     assert_eq!(listed(&["--sink", "out"]).await.0, newest[1..]);
     assert_eq!(listed(&["--sink", "out", "--end", "delivered"]).await.0, newest[2..]);
     assert_eq!(
@@ -226,7 +221,7 @@ key = {{ env = "KEY" }}
         [] as [String; 0],
         "it waits behind the stuck one"
     );
-    assert_eq!(listed(&["--end", "pending"]).await.0, [stuck.clone()]);
+    assert_eq!(listed(&["--end", "pending"]).await.0, std::slice::from_ref(&stuck));
     assert_eq!(listed(&["--since", "1h"]).await.0, newest);
     assert_eq!(listed(&["--until", "1h"]).await.0, [] as [String; 0]);
     let text = gateway.cli(&["events", "list", "--severity", "critical"]).await.out;
