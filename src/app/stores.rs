@@ -21,6 +21,8 @@ const LETTERS_SEGMENT: u64 = 64 << 20;
 
 /// A segment of the receipts' log: what is read for one event is at least one.
 const RECEIPTS_SEGMENT: u64 = 4 << 20;
+/// What they may take without a disk.
+const RECEIPTS_IN_MEMORY: u64 = 16 << 20;
 /// How often the receipts' log stores its own marks: nobody has a cursor in it.
 const RECEIPTS_MARKS: Duration = Duration::from_secs(10);
 
@@ -50,7 +52,11 @@ async fn receipts(plan: &Plan, metrics: Arc<Metrics>) -> Receipts {
     if !plan.receipts.enabled {
         return Receipts::default();
     }
-    match blocking("the receipts' log", receipts_options(plan)).await {
+    let Some(wanted) = receipts_options(plan) else {
+        let most = plan.receipts.max_bytes.0.min(RECEIPTS_IN_MEMORY);
+        return Receipts::kept_in(Arc::new(MemoryLog::new(most)), metrics);
+    };
+    match blocking("the receipts' log", Some(wanted)).await {
         Ok(log) => Receipts::kept_in(log, metrics),
         Err(error) => {
             tracing::error!(%error, "no receipts are kept until the next start: deliveries go on, but `siemgate events show` and `siemgate report` will not know of them");

@@ -90,11 +90,14 @@ impl Told {
 
 fn notes(answer: &Value) -> Vec<String> {
     let report = &answer["report"];
-    let mut notes = vec![format!(
-        "siemgate {}, configuration {}. Times are UTC.",
-        text(&answer["version"]),
-        text(&answer["config"])
-    )];
+    let mut notes = vec![
+        format!(
+            "siemgate {}, configuration {}. Times are UTC.",
+            text(&answer["version"]),
+            text(&answer["config"])
+        ),
+        "p50 and p99: half, and 99 of 100, of the events that came and were delivered in this time were delivered that soon after they were accepted.".to_owned(),
+    ];
     if report["cut"] == true {
         notes.push(format!(
             "More events came than are counted: what came before {} is left out.",
