@@ -14,6 +14,9 @@ use crate::core::sink::{Fault, Outcome, Reply};
 /// Most bytes read of a reply. Longer ones are cut, and their connection is not used again. A list
 /// with a result for each of a thousand events fits.
 pub const LIMIT: usize = 1 << 20;
+/// Shorter secrets are not looked for in notes: these are our own words, too, and would become
+/// unreadable.
+const LEAST: usize = 8;
 /// So many bytes of a secret at the end of a quotation are taken for one that was cut.
 const HEAD: usize = 4;
 /// Most bytes of a reply that an excerpt is made of.
@@ -127,24 +130,27 @@ impl Masks {
     }
 
     fn reply(&self, reply: Reply) -> Reply {
-        Reply { id: reply.id.map(|id| self.quoted(&id)), ..reply }
+        Reply { id: reply.id.map(|id| self.quoted(&id, 1)), ..reply }
     }
 
     fn fault(&self, fault: Fault) -> Fault {
-        let (note, reply) = (self.quoted(&fault.note), fault.reply.map(|reply| self.reply(reply)));
+        let (note, reply) =
+            (self.quoted(&fault.note, LEAST), fault.reply.map(|reply| self.reply(reply)));
         Fault { note, reply, ..fault }
     }
 
-    /// `text` that quotes a reply, perhaps cut in the middle of a secret.
-    fn quoted(&self, text: &str) -> String {
-        let text = self.clean(text);
+    /// `text` that quotes a reply, perhaps cut in the middle of a secret, without secrets of `least`
+    /// bytes and more.
+    fn quoted(&self, text: &str, least: usize) -> String {
+        let masks = || self.0.iter().filter(|mask| mask.len() >= least);
+        let text = masks().fold(text.to_owned(), |text, mask| text.replace(mask.as_str(), "***"));
         let whole = text.trim_end_matches('…');
         let head_at = |mask: &String| {
             let heads = mask.char_indices().map(|(at, _)| at).filter(|at| *at >= HEAD);
             let longest = heads.filter(|at| whole.ends_with(&mask[..*at])).max();
             longest.map(|length| whole.len() - length)
         };
-        match self.0.iter().filter_map(head_at).min() {
+        match masks().filter_map(head_at).min() {
             Some(at) => format!("{}***", &whole[..at]),
             None => text,
         }
