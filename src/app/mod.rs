@@ -45,7 +45,7 @@ use self::workers::Workers;
 use crate::core::Timestamp;
 use crate::core::alarms::INTERNAL;
 use crate::core::config::Problem;
-use crate::core::delivery::{Delivery, Engine, Extra, Lookout, Receipts, Rules};
+use crate::core::delivery::{Delivery, Engine, Extra, Fates, Lookout, Rules};
 use crate::core::duplicates::Duplicates;
 use crate::core::event::Event;
 use crate::core::heard::Heard;
@@ -152,7 +152,8 @@ impl Gateway {
                 select: plan.table.clone(),
                 shape: plan.table.clone(),
             }),
-            receipts: Arc::new(Receipts::default()),
+            fates: Arc::new(Fates::default()),
+            receipts: stores.receipts,
             lookout: Lookout::default(),
             replays,
             metrics,
@@ -311,6 +312,7 @@ impl Gateway {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let finishing = self.workers.take_all().into_iter().map(|worker| worker.finish(left));
         futures_util::future::join_all(finishing).await;
+        self.engine.receipts.close().await;
         for log in self.letters.iter().chain([&self.engine.log]) {
             if let Err(error) = log.close().await {
                 tracing::error!(%error, "a log could not be closed; nothing is lost");
@@ -338,6 +340,7 @@ fn announce(plan: &Plan, engine: &Engine) {
         engine.metrics.add_source(INTERNAL);
     }
     engine.metrics.configured(&plan.hash, Timestamp::now());
+    engine.receipts.configured(&plan.hash);
     for warning in &plan.warnings {
         tracing::warn!("configuration: {warning}");
     }
@@ -453,9 +456,10 @@ fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
     listeners.iter().map(TcpListener::local_addr).collect()
 }
 
-/// The letters' stores and the events' log, opened.
+/// The letters' stores, the receipts and the events' log, opened.
 struct Stores {
     events: Arc<dyn core::log::Log>,
     dead: Arc<Letters<core::letters::DeadNote>>,
     quarantine: Arc<Letters<core::letters::QuarantineNote>>,
+    receipts: Arc<core::receipts::Receipts>,
 }

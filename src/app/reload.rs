@@ -27,7 +27,9 @@ use super::plan::{Plan, SinkPlan};
 use super::systemd;
 use super::workers::{Workers, spec};
 use crate::core::Timestamp;
-use crate::core::config::{LogSettings, Problem, Problems, QuarantineSettings, ServerSettings};
+use crate::core::config::{
+    LogSettings, Problem, Problems, QuarantineSettings, ReceiptSettings, ServerSettings,
+};
 use crate::core::delivery::{Delivery, Engine, Halt, Rules};
 use crate::core::log::{LogError, Reader};
 use crate::http::door::Doors;
@@ -81,6 +83,7 @@ struct Fixed {
     log: LogSettings,
     dead_letters: QuarantineSettings,
     quarantine: QuarantineSettings,
+    receipts: ReceiptSettings,
 }
 
 impl Fixed {
@@ -98,6 +101,7 @@ impl Fixed {
             log: plan.log.clone(),
             dead_letters: plan.dead_letters.clone(),
             quarantine: plan.quarantine.clone(),
+            receipts: plan.receipts.clone(),
         }
     }
 
@@ -115,6 +119,7 @@ impl Fixed {
             ("log", self.log != other.log),
             ("dead_letters", self.dead_letters != other.dead_letters),
             ("quarantine", self.quarantine != other.quarantine),
+            ("receipts", self.receipts != other.receipts),
         ];
         pairs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }

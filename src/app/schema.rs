@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::core::config::{
     AlarmSettings, DeliverySettings, GuardSettings, HeartbeatSettings, JournalSettings,
-    LogSettings, QuarantineSettings, ServerSettings, SourceDoor, StartSetting,
+    LogSettings, QuarantineSettings, ReceiptSettings, ServerSettings, SourceDoor, StartSetting,
 };
 use crate::core::sink::Class;
 use crate::sinks::Entry;
@@ -35,6 +35,7 @@ pub fn schema(sinks: &[Entry]) -> Value {
         "journal": defs.part(schema_for!(JournalSettings)),
         "dead_letters": defs.part(schema_for!(QuarantineSettings)),
         "quarantine": defs.part(schema_for!(QuarantineSettings)),
+        "receipts": defs.part(schema_for!(ReceiptSettings)),
         "sources": named("The products that post webhooks.", one_of(sources)),
         "routes": named("Which sinks get which events.", route.clone()),
         "unmatched": unmatched(&route),

@@ -1,10 +1,12 @@
-//! The three logs of a gateway: events, dead letters, quarantine.
+//! The logs of a gateway: events, dead letters, quarantine, receipts.
 //!
 //! Guarantees: what recovery found is in the journal, once, with exact figures; damage never keeps
-//! the gateway from starting. It opens logs and does nothing else with them.
+//! the gateway from starting, and no trouble with receipts does. It opens logs and does nothing else
+//! with them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{AppError, Plan, Stores};
 use crate::core::Timestamp;
@@ -12,15 +14,23 @@ use crate::core::config::{Engine, QuarantineSettings};
 use crate::core::letters::Letters;
 use crate::core::log::{CursorsFound, FilesLog, Log, LogError, MemoryLog, Options, RecoveryReport};
 use crate::core::metrics::Metrics;
+use crate::core::receipts::{Receipt, Receipts};
 
 /// A segment of the letters' logs holds the largest body that may be kept.
 const LETTERS_SEGMENT: u64 = 64 << 20;
+
+/// A segment of the receipts' log: what is read for one event is at least one.
+const RECEIPTS_SEGMENT: u64 = 4 << 20;
+/// What they may take without a disk.
+const RECEIPTS_IN_MEMORY: u64 = 16 << 20;
+/// How often the receipts' log stores its own marks: nobody has a cursor in it.
+const RECEIPTS_MARKS: Duration = Duration::from_secs(10);
 
 /// What a log without a disk may hold, whatever `max_bytes` says.
 const IN_MEMORY: u64 = 256 << 20;
 
 pub(super) async fn open(plan: &Plan, metrics: Arc<Metrics>) -> Result<Stores, AppError> {
-    let events = blocking("the log", events_options(plan, metrics)).await?;
+    let events = blocking("the log", events_options(plan, metrics.clone())).await?;
     let dead = blocking("the dead letters' log", letters_options(plan, &plan.dead_letters, "dead"))
         .await?;
     let quarantine =
@@ -33,7 +43,41 @@ pub(super) async fn open(plan: &Plan, metrics: Arc<Metrics>) -> Result<Stores, A
         quarantine: Arc::new(
             Letters::open(quarantine).await.map_err(reading("reading the quarantine"))?,
         ),
+        receipts: Arc::new(receipts(plan, metrics).await),
     })
+}
+
+/// Receipts, or none where they cannot be kept: that is no reason not to deliver.
+async fn receipts(plan: &Plan, metrics: Arc<Metrics>) -> Receipts {
+    if !plan.receipts.enabled {
+        return Receipts::default();
+    }
+    let Some(wanted) = receipts_options(plan) else {
+        let most = plan.receipts.max_bytes.0.min(RECEIPTS_IN_MEMORY);
+        return Receipts::kept_in(Arc::new(MemoryLog::new(most)), metrics);
+    };
+    match blocking("the receipts' log", Some(wanted)).await {
+        Ok(log) => Receipts::kept_in(log, metrics),
+        Err(error) => {
+            tracing::error!(%error, "no receipts are kept until the next start: deliveries go on, but `siemgate events show` and `siemgate report` will not know of them");
+            Receipts::default()
+        }
+    }
+}
+
+fn receipts_options(plan: &Plan) -> Wanted {
+    let settings = &plan.receipts;
+    let dir = settings.dir.clone().unwrap_or_else(|| plan.log.dir.with_file_name("receipts"));
+    let options = Options {
+        segment_bytes: RECEIPTS_SEGMENT,
+        keep: settings.keep.0,
+        max_bytes: settings.max_bytes.0,
+        min_free: plan.log.min_free.0,
+        index: Some(Receipt::marks),
+        cursor_every: RECEIPTS_MARKS,
+        ..Options::default()
+    };
+    (plan.log.engine == Engine::Files).then_some((dir, options))
 }
 
 /// Where a log is to be, or that it is to be in memory.

@@ -95,7 +95,7 @@ fn show(event: &Value) {
     list(&event["sinks"]).iter().for_each(show_sink);
 }
 
-fn show_route(route: &Value) {
+pub(super) fn show_route(route: &Value) {
     let takes = if route["takes"] == true { "takes it" } else { "leaves it" };
     let sinks: Vec<String> = list(&route["sinks"]).iter().map(text).collect();
     println!("route {}: {takes} ({})", text(&route["route"]), sinks.join(", "));
@@ -148,11 +148,11 @@ fn show_sink(sink: &Value) {
     }
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

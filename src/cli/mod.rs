@@ -11,7 +11,9 @@ mod bundle;
 mod capture;
 mod check;
 mod config;
+mod events;
 mod explain;
+mod ledger;
 mod letters;
 mod log;
 mod log_move;
@@ -21,11 +23,13 @@ mod own;
 mod pins;
 mod reload;
 mod replay;
+mod report;
 mod run;
 mod secret;
 mod send;
 mod sinks;
 mod test;
+mod when;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -126,6 +130,16 @@ enum Command {
     /// Bodies that were refused at the door: list, show, replay, drop.
     #[command(subcommand)]
     Quarantine(letters::Quarantine),
+    /// What arrived, what became of each, and what arrives: list, show, tail.
+    #[command(subcommand)]
+    Events(events::Command),
+    /// Prove that every accepted event is accounted for, at every sink.
+    ///
+    /// Prints head - start = delivered + dead + filtered + expired + damaged + queued for each, with the
+    /// difference, which must be 0; fails when it is not.
+    Ledger(ledger::Arguments),
+    /// What came in and went out over a time: counts, delays, attempts, drills.
+    Report(report::Arguments),
     /// The logs' files: look, check, repair, move to another machine.
     ///
     /// The events, the dead letters, the quarantine, and whatever else is kept in the same way.
@@ -168,6 +182,9 @@ fn ran(arguments: Arguments) -> Exit {
         Command::Replay(replay) => replay::run(config, replay),
         Command::Dead(command) => letters::dead(config, command),
         Command::Quarantine(command) => letters::quarantine(config, command),
+        Command::Events(command) => events::run(config, command),
+        Command::Ledger(ledger) => ledger::run(config, &ledger),
+        Command::Report(report) => report::run(config, &report),
         Command::Log(command) => log::run(config, command),
         Command::SupportBundle(bundle) => bundle::run(config, &bundle),
         Command::Completions(shell) => manual::completions(&shell),

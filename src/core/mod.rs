@@ -19,6 +19,7 @@ pub mod log;
 pub mod metrics;
 pub mod pem;
 pub mod quiet;
+pub mod receipts;
 pub mod recent;
 pub mod replays;
 pub mod route;

@@ -1,14 +1,14 @@
 //! "Is it in Sophos?": how an event stands at each of its sinks, for replies.
 //!
 //! Guarantees: a waiter is registered before the append, so it misses nothing; waiting is bounded.
-//! It asks the receipts, the log and the cursors, and decides nothing.
+//! It asks the fates, the log and the cursors, and decides nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::core::delivery::{Engine, Receipt, Receipts};
+use crate::core::delivery::{Engine, Fate, Fates};
 use crate::core::event::{Event, EventId};
 use crate::core::log::End;
 use crate::core::route::Choice;
@@ -58,34 +58,33 @@ impl DeliveryView {
         }
     }
 
-    fn of(sink: &Arc<str>, receipt: &Receipt) -> Self {
-        let reply = receipt.reply.as_ref();
+    fn of(sink: &Arc<str>, fate: &Fate) -> Self {
+        let reply = fate.reply.as_ref();
         Self {
             status: reply.and_then(|reply| reply.status),
             success_count: reply.and_then(|reply| reply.accepted),
-            attempts: Some(receipt.attempts),
-            cause: receipt.cause.map(|cause| cause.as_str()),
-            note: Some(receipt.note.clone()).filter(|note| !note.is_empty()),
+            attempts: Some(fate.attempts),
+            cause: fate.cause.map(|cause| cause.as_str()),
+            note: Some(fate.note.clone()).filter(|note| !note.is_empty()),
             reply: reply.map(|reply| reply.excerpt.clone()).filter(|text| !text.is_empty()),
-            ..Self::bare(sink, receipt.end.map_or("pending", End::as_str))
+            ..Self::bare(sink, fate.end.map_or("pending", End::as_str))
         }
     }
 }
 
 /// Whether every sink of `choice` has settled `id`; those in `past` did so before the last start.
-pub fn settled(receipts: &Receipts, id: EventId, choice: &Choice, past: &[Arc<str>]) -> bool {
-    let known = receipts.of(id);
+pub fn settled(fates: &Fates, id: EventId, choice: &Choice, past: &[Arc<str>]) -> bool {
+    let known = fates.of(id);
     choice.sinks().all(|sink| {
-        past.contains(sink)
-            || known.iter().any(|(name, receipt)| name == sink && receipt.end.is_some())
+        past.contains(sink) || known.iter().any(|(name, fate)| name == sink && fate.end.is_some())
     })
 }
 
 /// How the event `id` with this routing answer stands.
-pub fn of(receipts: &Receipts, id: EventId, choice: &Choice) -> Vec<DeliveryView> {
-    let known = receipts.of(id);
+pub fn of(fates: &Fates, id: EventId, choice: &Choice) -> Vec<DeliveryView> {
+    let known = fates.of(id);
     let view = |sink: &Arc<str>| match known.iter().find(|(name, _)| name == sink) {
-        Some((_, receipt)) => DeliveryView::of(sink, receipt),
+        Some((_, fate)) => DeliveryView::of(sink, fate),
         None => DeliveryView::bare(sink, "pending"),
     };
     choice.sinks().map(view).collect()
@@ -96,7 +95,7 @@ pub async fn of_stored(engine: &Engine, id: EventId) -> Vec<DeliveryView> {
     let Ok(Some(event)) = engine.log.find(id).await else { return Vec::new() };
     let choice = engine.rules.load().select.choose(&event);
     let past = passed(engine, &event, &choice);
-    let mut views = of(&engine.receipts, id, &choice);
+    let mut views = of(&engine.fates, id, &choice);
     for view in views.iter_mut().filter(|view| view.state == "pending" && view.attempts.is_none()) {
         if past.contains(&view.sink) {
             view.state = "settled";

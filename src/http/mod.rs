@@ -19,6 +19,7 @@ mod sender;
 mod serve;
 pub mod socket;
 pub mod split;
+mod standing;
 mod store;
 pub mod tls;
 

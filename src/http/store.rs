@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::deliveries::{self, DeliveryView};
 use super::door::Door;
 use super::ingress::{Ingress, Refused, Wait};
-use crate::core::delivery::{Receipts, Watch};
+use crate::core::delivery::{Fates, Watch};
 use crate::core::duplicates::{Claim, Ticket};
 use crate::core::event::{Draft, DuplicateKey, Event, EventId, Position};
 use crate::core::log::Refusal;
@@ -129,7 +129,7 @@ impl Ingress {
     fn watch(&self, wait: &Wait, arrivals: &[Arrival]) -> Option<Watch> {
         wait.limit?;
         let ids: Vec<EventId> = arrivals.iter().map(Arrival::stored_as).collect();
-        self.engine.receipts.watch(&ids)
+        self.engine.fates.watch(&ids)
     }
 
     async fn append(
@@ -186,7 +186,7 @@ impl Ingress {
         }
     }
 
-    /// For each arrival the sinks that had settled it before: receipts do not survive a restart,
+    /// For each arrival the sinks that had settled it before: fates do not survive a restart,
     /// so nobody would tell those who wait for a duplicate.
     async fn past(&self, arrivals: &[Arrival]) -> Vec<Vec<Arc<str>>> {
         let mut past = Vec::with_capacity(arrivals.len());
@@ -209,9 +209,9 @@ impl Ingress {
         let settled = match (wait.limit, watch) {
             (Some(limit), Some(watch)) => {
                 let past = self.past(&arrivals).await;
-                let all = |receipts: &Receipts| {
+                let all = |fates: &Fates| {
                     arrivals.iter().zip(&past).all(|(arrival, past)| {
-                        deliveries::settled(receipts, arrival.stored_as(), &arrival.choice, past)
+                        deliveries::settled(fates, arrival.stored_as(), &arrival.choice, past)
                     })
                 };
                 Some(tokio::time::timeout(limit, watch.until(all)).await.is_ok())
@@ -228,8 +228,9 @@ impl Ingress {
         for arrival in arrivals {
             let deliveries = match arrival.repeats {
                 Some(first) => Some(deliveries::of_stored(&self.engine, first).await),
-                None => settled
-                    .map(|_| deliveries::of(&self.engine.receipts, arrival.id, &arrival.choice)),
+                None => {
+                    settled.map(|_| deliveries::of(&self.engine.fates, arrival.id, &arrival.choice))
+                }
             };
             events.push(EventView {
                 id: arrival.stored_as(),

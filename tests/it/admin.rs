@@ -21,13 +21,16 @@ path = "{{dir}}/events.ndjson"
 "#;
 
 /// Everything that shows events or steers.
-const CLOSED: [(Method, &str); 15] = [
+const CLOSED: [(Method, &str); 18] = [
     (Method::POST, "/-/reload"),
     (Method::POST, "/api/v1/explain"),
     (Method::POST, "/api/v1/sinks/archive/forget"),
     (Method::GET, "/api/v1/journal"),
     (Method::GET, "/api/v1/events"),
     (Method::GET, "/api/v1/events/01a20916-446d-7783-a557-c6f7f2f2a41c/body"),
+    (Method::GET, "/api/v1/events/01a20916-446d-7783-a557-c6f7f2f2a41c"),
+    (Method::GET, "/api/v1/ledger"),
+    (Method::GET, "/api/v1/report?since=2026-01-01T00:00:00Z"),
     (Method::GET, "/api/v1/dead"),
     (Method::GET, "/api/v1/dead/0"),
     (Method::POST, "/api/v1/dead/replay"),

@@ -17,13 +17,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use siemgate::core::Timestamp;
 use siemgate::core::config::DeliverySettings;
-use siemgate::core::delivery::{Delivery, Engine, Lookout, Receipts, Rules, Spec};
+use siemgate::core::delivery::{Delivery, Engine, Fates, Lookout, Rules, Spec};
 use siemgate::core::event::{Draft, Event, EventId};
 use siemgate::core::finding::{Finding, Severity};
 use siemgate::core::letters::Letters;
 use siemgate::core::log::sim::SimDisk;
 use siemgate::core::log::{FilesLog, Log, Options, Start};
 use siemgate::core::metrics::{Metrics, SinkMetrics};
+use siemgate::core::receipts::Receipts;
 use siemgate::core::route::{Choice, RouteId, Select, Shape, Shaped};
 use siemgate::core::sink::{Cause, Fault, Limits, Outcome, Piece, Probe, Reply, Sink};
 
@@ -249,6 +250,7 @@ impl World {
             log: log.clone(),
             dead: Arc::new(letters),
             rules: ArcSwap::from_pointee(rules),
+            fates: Arc::new(Fates::default()),
             receipts: Arc::new(Receipts::default()),
             lookout: Lookout::default(),
             replays: Arc::default(),

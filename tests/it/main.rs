@@ -6,6 +6,7 @@
 
 mod admin;
 mod alarms;
+mod books;
 mod broker;
 mod certificates;
 mod cli;
@@ -45,6 +46,7 @@ mod log_disks;
 mod log_faults;
 mod log_full;
 mod log_histories;
+mod log_index;
 mod log_limits;
 mod log_moved;
 mod log_sim;
@@ -63,6 +65,7 @@ mod products;
 mod prometheus;
 mod proofs;
 mod quarantine;
+mod receipts;
 mod receiver;
 mod reference;
 mod reference_metrics;

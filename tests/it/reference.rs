@@ -9,7 +9,7 @@ use schemars::{Schema, schema_for};
 use serde_json::Value;
 use siemgate::core::config::{
     AlarmSettings, DeliverySettings, GuardSettings, HeartbeatSettings, JournalSettings,
-    LogSettings, QuarantineSettings, ServerSettings, SourceDoor, StartSetting,
+    LogSettings, QuarantineSettings, ReceiptSettings, ServerSettings, SourceDoor, StartSetting,
 };
 use siemgate::{routes, sinks, sources};
 
@@ -46,8 +46,8 @@ that every user may read is a warning, in `check` and in the journal.
 A running gateway reads the folder again within two seconds of a change in it, on SIGHUP, and on
 `siemgate reload`; it does not watch the files that secrets and certificates are in. What cannot be
 used changes nothing. The addresses of `[server]`, `server.workers`, `server.bodies_in_flight`, `[log]`,
-`[dead_letters]` and `[quarantine]` take effect at the next start only; a reload names those that
-differ. Files of certificates and keys are read again at every reload.
+`[dead_letters]`, `[quarantine]` and `[receipts]` take effect at the next start only; a reload names those
+that differ. Files of certificates and keys are read again at every reload.
 
 Values:
 
@@ -135,6 +135,7 @@ fn reference() -> String {
     }
     let letters = schema_for!(QuarantineSettings);
     section(&mut text, "## `[dead_letters]` and `[quarantine]`", &letters);
+    section(&mut text, "## `[receipts]`", &schema_for!(ReceiptSettings));
     text
 }
 

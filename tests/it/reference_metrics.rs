@@ -40,7 +40,13 @@ const GROUPS: [(&[&str], &str); 6] = [
         "What is understood and routed",
     ),
     (
-        &["siemgate_delivery_", "siemgate_event_", "siemgate_dead_", "siemgate_sink_"],
+        &[
+            "siemgate_delivery_",
+            "siemgate_event_",
+            "siemgate_dead_",
+            "siemgate_sink_",
+            "siemgate_receipts_",
+        ],
         "What is delivered",
     ),
     (&["siemgate_log_"], "The log"),

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use siemgate::core::Timestamp;
 use siemgate::core::config::DeliverySettings;
-use siemgate::core::delivery::{Delivery, Engine, Lookout, Receipts, Rules, Spec};
+use siemgate::core::delivery::{Delivery, Engine, Fates, Lookout, Rules, Spec};
 use siemgate::core::event::{Draft, Event, EventId};
 use siemgate::core::finding::{Finding, Severity};
 use siemgate::core::letters::Letters;
 use siemgate::core::log::{End, Log, MemoryLog, Start};
-use siemgate::core::metrics::{Metrics, SinkMetrics, Vitals};
+use siemgate::core::metrics::{Facts, Metrics, SinkMetrics, Vitals};
+use siemgate::core::receipts::Receipts;
 use siemgate::core::route::{Choice, RouteId, Select, Shape, Shaped};
 use siemgate::core::sink::{Fault, Limits, Outcome, Piece, Probe, Reply, Sink};
 
@@ -154,6 +155,26 @@ impl Stage {
         settings: &str,
         window_bytes: usize,
     ) -> Self {
+        Self::built(log, limits, settings, window_bytes, |_| Receipts::default()).await
+    }
+
+    /// The same, keeping receipts.
+    pub async fn keeping(
+        log: Arc<dyn Log>,
+        limits: Limits,
+        settings: &str,
+        receipts: impl FnOnce(Arc<Metrics>) -> Receipts,
+    ) -> Self {
+        Self::built(log, limits, settings, 8 << 20, receipts).await
+    }
+
+    async fn built(
+        log: Arc<dyn Log>,
+        limits: Limits,
+        settings: &str,
+        window_bytes: usize,
+        receipts: impl FnOnce(Arc<Metrics>) -> Receipts,
+    ) -> Self {
         let metrics = Metrics::new(Timestamp::UNIX_EPOCH).unwrap();
         let dead = Letters::open(Arc::new(MemoryLog::new(64 << 20))).await.unwrap();
         let engine = Arc::new(Engine {
@@ -163,7 +184,8 @@ impl Stage {
                 select: Arc::new(Everything),
                 shape: Arc::new(Everything),
             }),
-            receipts: Arc::new(Receipts::default()),
+            fates: Arc::new(Fates::default()),
+            receipts: Arc::new(receipts(metrics.clone())),
             lookout: Lookout::default(),
             replays: Arc::default(),
             metrics: metrics.clone(),
@@ -201,6 +223,15 @@ impl Stage {
             rules.select.choose(&draft);
             self.engine.log.append(vec![draft]).await.unwrap();
         }
+    }
+
+    /// The metrics, as they are scraped.
+    pub fn render(&self) -> Vec<u8> {
+        let none = Default::default();
+        let now = Timestamp::now();
+        let log = &self.engine.log.stats();
+        let facts = Facts { log, dead: &none, quarantine: &none, silences: &[], now };
+        self.engine.metrics.render(&facts)
     }
 
     pub fn vitals(&self) -> Vitals {

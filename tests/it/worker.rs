@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use proptest::prelude::*;
 use siemgate::core::Timestamp;
+use siemgate::core::delivery::ledgers;
 use siemgate::core::event::{Draft, Event, EventId, Position};
 use siemgate::core::log::{
     Claim, End, Head, Item, Limit, Log, LogError, MemoryLog, Page, Reader, Refusal, Standing,
@@ -328,6 +329,8 @@ async fn the_ledger_shows_an_event_that_was_skipped() {
     stage.until("the rest is delivered", |s| s.sink.took().len() == 9).await;
     stage.until("the books are published", |s| s.vitals().settled == 9).await;
     assert_eq!(SinkMetrics::unaccounted(&stage.vitals()), 1);
+    let [ledger] = &ledgers(&stage.engine)[..] else { panic!("one sink, one ledger") };
+    assert_eq!((ledger.difference, ledger.terms.delivered, ledger.queued), (1, 9, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,7 +25,7 @@ use super::alarms::{Own, own};
 use crate::core::Timestamp;
 use crate::core::config::{
     DeliverySettings, JournalSettings, Layers, LogSettings, Pin, Problems, QuarantineSettings,
-    Section, ServerSettings, SinkPins,
+    ReceiptSettings, Section, ServerSettings, SinkPins,
 };
 use crate::core::delivery::{Backing, GuardRules};
 use crate::core::finding::Finding;
@@ -39,7 +39,7 @@ use crate::sinks::{Built, Catalogue, Entry};
 use crate::sources::Kind as SourceKind;
 
 /// The tables of a configuration, and its only value outside a table.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     ALLOW_UNROUTED,
     "server",
     "log",
@@ -50,6 +50,7 @@ const SECTIONS: [&str; 12] = [
     "sinks",
     "dead_letters",
     "quarantine",
+    "receipts",
     ALARMS,
     HEARTBEAT,
 ];
@@ -73,6 +74,8 @@ pub struct Plan {
     pub dead_letters: QuarantineSettings,
     /// `[quarantine]`
     pub quarantine: QuarantineSettings,
+    /// `[receipts]`
+    pub receipts: ReceiptSettings,
     /// `[alarms]` and `[heartbeat]`
     pub own: Own,
     /// `[sources.*]`
@@ -166,6 +169,7 @@ impl Plan {
         let journal = reading.section(&mut root, "journal");
         let dead_letters = reading.section(&mut root, "dead_letters");
         let quarantine = reading.section(&mut root, "quarantine");
+        let receipts: Option<ReceiptSettings> = reading.section(&mut root, "receipts");
         let sources = sources_of(&mut reading, &mut root);
         let (pins, unusable) = pins_of(log.as_ref());
         let mut sinks = sinks_of(&mut reading, &mut root, &pins, catalogue);
@@ -192,13 +196,14 @@ impl Plan {
         if !allow_unrouted && reading.problems.is_empty() {
             reading.problems.extend(unrouted(&names(&sinks), &coverage));
         }
-        match (server, log, journal, dead_letters, quarantine, own, table) {
+        match (server, log, journal, dead_letters, quarantine, receipts, own, table) {
             (
                 Some(server),
                 Some(log),
                 Some(journal),
                 Some(dead_letters),
                 Some(quarantine),
+                Some(receipts),
                 Some(own),
                 Some(table),
             ) if reading.problems.is_empty() => {
@@ -222,6 +227,7 @@ impl Plan {
                     journal,
                     dead_letters,
                     quarantine,
+                    receipts,
                     own,
                     sources,
                     table,

@@ -31,7 +31,7 @@ pub use secret::{Secret, Secrets};
 pub use section::Section;
 pub use settings::{
     AdminTls, BatchSettings, ClientCert, DeliverySettings, Engine, GuardSettings, InFlight,
-    JournalFormat, JournalSettings, LogSettings, QuarantineSettings, RetrySettings, ServerSettings,
-    StartSetting, WebhookTls,
+    JournalFormat, JournalSettings, LogSettings, QuarantineSettings, ReceiptSettings,
+    RetrySettings, ServerSettings, StartSetting, WebhookTls,
 };
 pub use units::{ByteSize, OneOrMany, Rate, Span};

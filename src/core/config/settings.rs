@@ -216,6 +216,28 @@ impl Default for QuarantineSettings {
     }
 }
 
+/// `[receipts]`: a record of every attempt, for `siemgate events show` and `siemgate report`.
+/// Deliveries do not depend on it: what cannot be kept is dropped and counted.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReceiptSettings {
+    /// Whether any are kept.
+    pub enabled: bool,
+    /// Folder; `receipts` beside `log.dir` unless set.
+    pub dir: Option<PathBuf>,
+    /// How long they are kept.
+    pub keep: Span,
+    /// Most bytes on disk; the oldest go first. On a disk that is fuller than `log.min_free` allows
+    /// they go before events do.
+    pub max_bytes: ByteSize,
+}
+
+impl Default for ReceiptSettings {
+    fn default() -> Self {
+        Self { enabled: true, dir: None, keep: span(30 * 86_400), max_bytes: ByteSize(128 << 20) }
+    }
+}
+
 /// `[journal]`: what the gateway tells on standard error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

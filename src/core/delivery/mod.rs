@@ -5,12 +5,14 @@
 //! the ledger; a sink, dead, slow or lying, holds up nobody but itself; what is in memory is
 //! bounded. It does not know what a destination is: see `core/sink.rs`.
 
+mod attempt;
 mod batch;
+mod fates;
 mod guard;
 mod journal;
+mod ledger;
 mod lookout;
 mod pace;
-mod receipts;
 mod seconds;
 mod settle;
 mod suspects;
@@ -26,9 +28,10 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use fates::{Fate, Fates, Watch};
 pub use guard::GuardRules;
+pub use ledger::{Ledger, ledgers};
 pub use lookout::Lookout;
-pub use receipts::{Receipt, Receipts, Watch};
 pub use seconds::Backing;
 
 use super::Timestamp;
@@ -37,6 +40,7 @@ use super::event::{Event, Position};
 use super::letters::{DeadNote, Letters};
 use super::log::{Log, LogError, Reader, Start};
 use super::metrics::Metrics;
+use super::receipts::Receipts;
 use super::replays::Replays;
 use super::route::{Select, Shape};
 use super::sink::{Limits, Sink};
@@ -57,6 +61,8 @@ pub struct Engine {
     /// The routing rules in force; replaced as one.
     pub rules: ArcSwap<Rules>,
     /// What became of the latest events.
+    pub fates: Arc<Fates>,
+    /// Every attempt, on disk.
     pub receipts: Arc<Receipts>,
     /// What is delivered again.
     pub replays: Arc<Replays>,

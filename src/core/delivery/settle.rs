@@ -1,26 +1,32 @@
 //! Settling: the one place where an event ends for a sink.
 //!
-//! Guarantees: cursor, counters, receipts and journal are told together, once; a dead letter is
+//! Guarantees: cursor, counters, fates and journal are told together, once; a dead letter is
 //! durable before the mark may pass its event. It decides nothing.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::batch::{Item, Origin};
 use super::journal::Journal;
 use super::seconds::Seconds;
-use super::{Engine, Receipt};
+use super::{Engine, Fate, attempt};
 use crate::core::Timestamp;
 use crate::core::event::{Event, EventId, Position};
 use crate::core::letters::{DeadNote, Fixed};
-use crate::core::log::{End, Reader};
+use crate::core::log::{End, Loss, Reader};
 use crate::core::metrics::{SinkMetrics, Vitals};
-use crate::core::sink::{Fault, Reply};
+use crate::core::receipts::{Ended, Stretches, What};
+use crate::core::sink::{Fault, Outcome, Reply};
+
+/// Most bytes of a note in a receipt of an end.
+const ENDED_NOTE: usize = 300;
 
 /// What a digest tells of.
 pub(super) struct Told {
     positions: Vec<Position>,
-    /// Those whose receipts are kept.
+    /// Those whose fates are kept.
     ids: Vec<EventId>,
     why: &'static str,
     /// The digest's own id.
@@ -50,7 +56,7 @@ impl Books {
     pub async fn delivered(&mut self, item: &Item, reply: &Reply) {
         let now = (self.engine.clock)();
         self.journal.delivered(item, reply, now);
-        self.receipt(item, Some(End::Delivered), None, Some(reply));
+        self.fate(item, Some(End::Delivered), None, Some(reply));
         match item.origin {
             Origin::Log => {
                 self.metrics.delivered(item.event.received, now);
@@ -70,6 +76,34 @@ impl Books {
         }
     }
 
+    /// An attempt came back.
+    pub fn tried(&self, items: &[Item], outcome: &Outcome, took: Duration) {
+        let (receipts, now) = (&self.engine.receipts, (self.engine.clock)());
+        receipts.keep(&self.sink, now, || attempt::receipt(items, outcome, took));
+    }
+
+    /// The log lost these before this sink had them.
+    pub fn lost(&self, positions: &Range<Position>, loss: Loss) {
+        let mut lost = Stretches::default();
+        lost.join(positions.start.0..positions.end.0);
+        let (end, note) = match loss {
+            Loss::Expired => (End::Expired, "the log had no room for it any more"),
+            Loss::Damaged => (End::Damaged, "the log could not be read any more"),
+        };
+        self.keep_end(end, note, |ended| ended.positions = lost);
+    }
+
+    /// The receipt of an end that no attempt brought.
+    fn keep_end(&self, end: End, note: &str, of: impl FnOnce(&mut Ended)) {
+        self.engine.receipts.keep(&self.sink, (self.engine.clock)(), || {
+            let (positions, letters) = (Stretches::default(), Stretches::default());
+            let note = note[..note.floor_char_boundary(ENDED_NOTE)].to_owned();
+            let mut ended = Ended { positions, letters, end, note, letter: None };
+            of(&mut ended);
+            What::Ended(ended)
+        });
+    }
+
     /// Settled without the destination: filtered or expired.
     pub fn end(&mut self, position: Position, end: End) {
         self.lapsed += u64::from(end == End::Expired);
@@ -78,9 +112,13 @@ impl Books {
     }
 
     pub fn expired(&mut self, item: &Item) {
-        self.receipt(item, Some(End::Expired), None, None);
+        self.fate(item, Some(End::Expired), None, None);
         match item.origin {
-            Origin::Log => self.end(item.event.position, End::Expired),
+            Origin::Log => {
+                let old = "older than the sink's max_age";
+                self.keep_end(End::Expired, old, |it| it.positions.add(item.event.position.0));
+                self.end(item.event.position, End::Expired);
+            }
             Origin::Digest(number) => self.told(number),
             Origin::Again(id) | Origin::Instead(id) => {
                 self.seconds.ended(id, item.event.position, End::Expired);
@@ -97,7 +135,8 @@ impl Books {
         );
         self.metrics.held("simulated");
         self.journal.held(event, "simulated");
-        self.engine.receipts.note(event.id, &self.sink, guarded(Some(End::Filtered), note));
+        self.keep_end(End::Filtered, &note, |ended| ended.positions.add(event.position.0));
+        self.engine.fates.note(event.id, &self.sink, guarded(Some(End::Filtered), note));
         self.end(event.position, End::Filtered);
     }
 
@@ -106,7 +145,7 @@ impl Books {
         self.metrics.held(why);
         self.journal.held(event, why);
         let note = format!("held back ({why}), to be told in one message with others");
-        self.engine.receipts.note(event.id, &self.sink, guarded(None, note));
+        self.engine.fates.note(event.id, &self.sink, guarded(None, note));
     }
 
     /// A digest called `by` is on its way.
@@ -130,9 +169,11 @@ impl Books {
     /// A digest has ended, and what it tells of with it.
     fn told(&mut self, number: u64) {
         let Some(told) = self.digests.remove(&number) else { return };
+        let note = format!("held back ({}), and told in the message {}", told.why, told.by);
+        let positions = || told.positions.iter().map(|position| position.0).collect();
+        self.keep_end(End::Filtered, &note, |ended| ended.positions = positions());
         for id in told.ids {
-            let note = format!("held back ({}), and told in the message {}", told.why, told.by);
-            self.engine.receipts.note(id, &self.sink, guarded(Some(End::Filtered), note));
+            self.engine.fates.note(id, &self.sink, guarded(Some(End::Filtered), note.clone()));
         }
         for position in told.positions {
             self.end(position, End::Filtered);
@@ -153,12 +194,23 @@ impl Books {
             died: now,
             fixed: self.fixed(item),
         };
-        if let Err(error) = self.engine.dead.keep(&item.event, &note).await {
-            self.journal.letter_failed(&error);
-            return false;
-        }
+        let letter = match self.engine.dead.keep(&item.event, &note).await {
+            Ok(letter) => letter,
+            Err(error) => {
+                self.journal.letter_failed(&error);
+                return false;
+            }
+        };
+        self.keep_end(End::Dead, &fault.note, |ended| {
+            ended.letter = Some(letter);
+            match item.origin {
+                Origin::Log => ended.positions.add(item.event.position.0),
+                Origin::Replay(letter) => ended.letters.add(letter.0),
+                _ => {}
+            }
+        });
         self.journal.dead(item, fault);
-        self.receipt(item, Some(End::Dead), Some(fault), fault.reply.as_ref());
+        self.fate(item, Some(End::Dead), Some(fault), fault.reply.as_ref());
         match item.origin {
             Origin::Log => self.end(item.event.position, End::Dead),
             Origin::Spill => {}
@@ -174,11 +226,11 @@ impl Books {
 
     /// An attempt failed; the event stays.
     pub fn pending(&self, item: &Item, fault: &Fault) {
-        self.receipt(item, None, Some(fault), fault.reply.as_ref());
+        self.fate(item, None, Some(fault), fault.reply.as_ref());
     }
 
-    fn receipt(&self, item: &Item, end: Option<End>, fault: Option<&Fault>, reply: Option<&Reply>) {
-        let receipt = Receipt {
+    fn fate(&self, item: &Item, end: Option<End>, fault: Option<&Fault>, reply: Option<&Reply>) {
+        let fate = Fate {
             end,
             attempts: item.attempts,
             cause: fault.map(|fault| fault.cause),
@@ -189,7 +241,7 @@ impl Books {
             },
             reply: reply.cloned(),
         };
-        self.engine.receipts.note(item.event.id, &self.sink, receipt);
+        self.engine.fates.note(item.event.id, &self.sink, fate);
     }
 
     /// Publish what the worker holds, for the gauges.
@@ -198,7 +250,7 @@ impl Books {
         self.lapse(standing.terms.expired);
         vitals.start = standing.start;
         (vitals.next, vitals.ahead) = (standing.next, standing.ahead);
-        vitals.settled = standing.terms.total();
+        (vitals.settled, vitals.terms) = (standing.terms.total(), standing.terms);
         self.metrics.publish(vitals, in_flight);
     }
 }
@@ -233,6 +285,6 @@ impl Books {
     }
 }
 
-fn guarded(end: Option<End>, note: String) -> Receipt {
-    Receipt { end, attempts: 0, cause: None, note, reply: None }
+fn guarded(end: Option<End>, note: String) -> Fate {
+    Fate { end, attempts: 0, cause: None, note, reply: None }
 }

@@ -342,6 +342,7 @@ impl Worker {
                     Outcome::Failed(fault) => Some(fault.cause),
                 };
                 self.books.metrics.attempted(cause, items.len(), took);
+                self.books.tried(&items, &outcome, took);
                 match outcome {
                     Outcome::Delivered(reply) => self.took(items, &reply).await,
                     Outcome::Partly { reply, faults } => {

@@ -218,6 +218,7 @@ impl Writer {
             Err(error) if is_full(&error) => old.segment.sealed(old.facts.used + BLOCK),
             Err(error) => return Err(error),
         }
+        self.shared.store_index(&old.segment);
         Ok(())
     }
 
@@ -249,6 +250,7 @@ impl Writer {
         facts.used += padded as u64;
         active.facts = facts;
         active.group += 1;
+        self.shared.mark(&active.segment, &events);
         active.segment.publish(facts, first, offset);
         let done = CommitFacts {
             requests: answers.len(),

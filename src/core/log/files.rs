@@ -16,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 use super::commit::Writer;
 use super::cursor::Cursor;
 use super::disk::{Disk, Lock, RealDisk, is_full};
+use super::index::Indexer;
 use super::reader::{FilesReader, blocking};
 use super::record::span_of;
 use super::retain::WhenFull;
@@ -65,6 +66,8 @@ pub struct Options {
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Hears of every commit, on the commit thread: must be quick.
     pub observer: Arc<dyn Fn(&CommitFacts) + Send + Sync>,
+    /// What each record is about, where `Log::holding` is to know it.
+    pub index: Option<Indexer>,
     /// How often changed cursors are stored.
     pub cursor_every: Duration,
     /// How often retention is looked at between appends.
@@ -81,6 +84,7 @@ impl Default for Options {
             when_full: WhenFull::DropOldest,
             clock: Arc::new(Timestamp::now),
             observer: Arc::new(|_| {}),
+            index: None,
             cursor_every: Duration::from_millis(200),
             retain_every: Duration::from_secs(1),
         }
@@ -145,6 +149,7 @@ impl FilesLog {
         if let Some(error) = opened.broken {
             shared.poison("seal a segment", &error);
         }
+        shared.load_indexes();
         // So that a missing file means a lost one, also after the first events. A full or broken
         // disk shows at the next append; reading must go on.
         let _ = shared.save();
@@ -338,6 +343,15 @@ impl Log for FilesLog {
     async fn find(&self, id: EventId) -> Result<Option<Arc<Event>>, LogError> {
         let shared = self.shared.clone();
         blocking(move || shared.find_id(id)).await
+    }
+
+    async fn first_since(&self, at: Timestamp) -> Result<Position, LogError> {
+        let shared = self.shared.clone();
+        blocking(move || shared.first_since(at.as_microsecond())).await
+    }
+
+    fn holding(&self, label: Option<&str>, numbers: &Range<u64>) -> Vec<Range<Position>> {
+        self.shared.holding(label, numbers)
     }
 
     fn head(&self) -> watch::Receiver<Head> {

@@ -87,6 +87,7 @@ impl Shared {
     fn release(&self, segment: &Arc<Segment>, unlink: bool) -> io::Result<()> {
         let size = segment.size();
         let unread = Arc::strong_count(segment) == 1;
+        self.drop_index(&segment.name);
         let wanted = held(&self.book).spare.is_none() && size == self.options.segment_bytes;
         if unlink || !unread || !wanted {
             return self.disk.remove(&segment.name);

@@ -10,6 +10,7 @@ mod cursor;
 pub mod disk;
 pub mod files;
 mod free;
+pub mod index;
 pub mod inspect;
 mod marks;
 pub mod memory;
@@ -40,6 +41,7 @@ use tokio::sync::watch;
 
 pub use self::disk::{Disk, RealDisk};
 pub use self::files::{CommitFacts, FilesLog, Options};
+pub use self::index::{Indexer, Mark};
 pub use self::marks::CursorsFound;
 pub use self::memory::MemoryLog;
 pub use self::retain::WhenFull;
@@ -73,6 +75,20 @@ pub trait Log: Send + Sync {
 
     /// The event with this id, if the log still holds it.
     async fn find(&self, id: EventId) -> Result<Option<Arc<Event>>, LogError>;
+
+    /// Where to begin to read for all events received at or after `at`: none of them is before it.
+    async fn first_since(&self, at: Timestamp) -> Result<Position, LogError> {
+        let _ = at;
+        Ok(self.stats().oldest)
+    }
+
+    /// The stretches of this log whose records may be about `numbers` under `label` (under any
+    /// without one), as `Options::index` says; all of it where no index is kept.
+    fn holding(&self, label: Option<&str>, numbers: &Range<u64>) -> Vec<Range<Position>> {
+        let (_, _) = (label, numbers);
+        let stats = self.stats();
+        vec![stats.oldest..stats.head.next]
+    }
 
     /// Follows the end of the log: changes after every commit.
     fn head(&self) -> watch::Receiver<Head>;

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::disk::{Disk, DiskFile};
+use super::index::{Hulls, covers};
 use super::record::{Glance, Key, u32_at, u64_at};
 use super::walk::read_what_can_be;
 use crate::core::Timestamp;
@@ -236,12 +237,20 @@ struct State {
     index: Vec<(Position, u64)>,
     /// Damaged ranges already counted, by their first position.
     damage: Vec<Range<Position>>,
+    /// What the records are about; `None` when that is not known, so that it may be anything.
+    hulls: Option<Hulls>,
 }
 
 impl Segment {
     pub fn new(name: String, head: &Head, facts: Facts, size: u64) -> Self {
-        let state =
-            State { facts, size, file: None, index: vec![(head.first, BLOCK)], damage: Vec::new() };
+        let state = State {
+            facts,
+            size,
+            file: None,
+            index: vec![(head.first, BLOCK)],
+            damage: Vec::new(),
+            hulls: Some(Hulls::new()),
+        };
         Self { name, key: head.key, first: head.first, state: Mutex::new(state) }
     }
 
@@ -303,6 +312,26 @@ impl Segment {
             state.damage.push(positions.clone());
             state.facts.damaged += bytes;
         }
+    }
+
+    /// Change what is known of what its records are about; false from `change`: nothing is known.
+    pub fn about(&self, change: impl FnOnce(&mut Hulls) -> bool) {
+        let mut state = self.state();
+        if let Some(hulls) = &mut state.hulls
+            && !change(hulls)
+        {
+            state.hulls = None;
+        }
+    }
+
+    /// What its records are about, if that is known.
+    pub fn hulls(&self) -> Option<Hulls> {
+        self.state().hulls.clone()
+    }
+
+    /// Whether a record may be about one of `numbers`.
+    pub fn may_hold(&self, label: Option<&str>, numbers: &Range<u64>) -> bool {
+        self.state().hulls.as_ref().is_none_or(|hulls| covers(hulls, label, numbers))
     }
 
     /// These ranges are part of `facts.damaged` already.

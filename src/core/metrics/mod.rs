@@ -8,6 +8,7 @@ mod families;
 mod ingress;
 mod process;
 mod program;
+mod receipts;
 mod sinks;
 mod store;
 mod tls;
@@ -23,6 +24,7 @@ use self::ingress::Ingress;
 pub use self::ingress::{REFUSALS, SourceCounts};
 use self::process::Process;
 use self::program::Program;
+use self::receipts::Receipts;
 use self::sinks::Sinks;
 pub use self::sinks::{STATES, SinkMetrics, Vitals};
 use self::store::Store;
@@ -57,6 +59,7 @@ pub struct Metrics {
     tls: Tls,
     store: Store,
     sinks: Sinks,
+    receipts: Receipts,
     program: Program,
     process: Process,
     /// Held while the families that are set anew at each scrape are incomplete.
@@ -72,12 +75,23 @@ impl Metrics {
         let tls = Tls::new(&f)?;
         let store = Store::new(&f)?;
         let sinks = Sinks::new(&f)?;
+        let receipts = Receipts::new(&f)?;
         let program = Program::new(&f)?;
         let process = Process::new(&f, now)?;
         let (registry, families) = f.told();
         let scrape = Mutex::default();
-        let all = Self { registry, families, ingress, tls, store, sinks, program, process, scrape };
-        Ok(Arc::new(all))
+        Ok(Arc::new(Self {
+            registry,
+            families,
+            ingress,
+            tls,
+            store,
+            sinks,
+            receipts,
+            program,
+            process,
+            scrape,
+        }))
     }
 
     /// What each family means.

@@ -18,7 +18,7 @@ use super::families::{AGES, COUNTS, Families, SECONDS};
 use super::{Counts, Metrics, replace, to_gauge};
 use crate::core::Timestamp;
 use crate::core::event::Position;
-use crate::core::log::End;
+use crate::core::log::{End, Terms};
 use crate::core::sink::{Cause, Class};
 
 /// States of a delivery, as label values.
@@ -231,6 +231,8 @@ pub struct Vitals {
     pub ahead: u64,
     /// Positions settled since the start.
     pub settled: u64,
+    /// The same by how they ended.
+    pub terms: Terms,
     /// Log events in its own hands: waiting or in flight.
     pub in_hand: u64,
     /// When the oldest of these was received.

@@ -5,6 +5,7 @@
 //! of ours and to no web page (an Origin header is refused), so that a browser on this machine cannot
 //! be used against it. A wrong token is slowed like a wrong webhook's.
 
+mod books;
 mod dead;
 mod letters;
 mod replay;
@@ -122,6 +123,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .configure(dead::routes)
         .configure(letters::routes)
         .configure(replay::routes)
+        .configure(books::routes)
         .default_service(web::to(nothing));
 }
 
@@ -206,7 +208,7 @@ pub(super) async fn guard(request: &HttpRequest, admin: &Admin) -> Result<(), To
 async fn nothing() -> Answer {
     Err(told(
         404,
-        "nothing here; see /metrics, /healthz, /readyz, /api/v1/dead, /api/v1/quarantine",
+        "nothing here; see /metrics, /healthz, /readyz, /api/v1/events, /api/v1/ledger, /api/v1/report, /api/v1/dead, /api/v1/quarantine",
     ))
 }
 

@@ -136,21 +136,7 @@ impl<A: HttpApi> Sink for ApiSink<A> {
     }
 
     async fn send(&self, pieces: &[Piece], now: Timestamp) -> Outcome {
-        let id = delivery_id(pieces);
-        let request = match self.api.lookup(pieces) {
-            None => self.api.request_at(pieces, now),
-            Some(lookup) => match self.looked_up(lookup, pieces, &id, now).await {
-                Next::Send(request) => request,
-                Next::Done(outcome) => return outcome,
-            },
-        };
-        match self.api.acks() {
-            None => match self.ask(|| request.clone(), &id, now).await {
-                Ok(answer) => self.judged(&answer, pieces, now),
-                Err(fault) => Outcome::Failed(fault),
-            },
-            Some(acks) => self.acknowledged(acks, request, pieces, &id, now).await,
-        }
+        self.http.masks.outcome(self.tried(pieces, now).await)
     }
 
     fn preview(&self, pieces: &[Piece]) -> Option<Preview> {
@@ -178,6 +164,24 @@ impl<A: HttpApi> Sink for ApiSink<A> {
 }
 
 impl<A: HttpApi> ApiSink<A> {
+    async fn tried(&self, pieces: &[Piece], now: Timestamp) -> Outcome {
+        let id = delivery_id(pieces);
+        let request = match self.api.lookup(pieces) {
+            None => self.api.request_at(pieces, now),
+            Some(lookup) => match self.looked_up(lookup, pieces, &id, now).await {
+                Next::Send(request) => request,
+                Next::Done(outcome) => return outcome,
+            },
+        };
+        match self.api.acks() {
+            None => match self.ask(|| request.clone(), &id, now).await {
+                Ok(answer) => self.judged(&answer, pieces, now),
+                Err(fault) => Outcome::Failed(fault),
+            },
+            Some(acks) => self.acknowledged(acks, request, pieces, &id, now).await,
+        }
+    }
+
     fn judged(&self, answer: &Answer, pieces: &[Piece], now: Timestamp) -> Outcome {
         self.api.judged(answer, verdict(answer, &self.http.advice, now), pieces)
     }

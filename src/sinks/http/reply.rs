@@ -1,7 +1,7 @@
 //! A destination's answer, read up to a limit and cleaned for people.
 //!
 //! Guarantees: at most [`LIMIT`] bytes of a body are held; an excerpt has at most `Reply::EXCERPT`
-//! bytes, no control characters and none of the sink's secrets. It does not judge: see `verdict.rs`.
+//! bytes, no control characters and none of the sink's secrets; nor has an id or a note. It does not judge: see `verdict.rs`.
 
 use bytes::{Bytes, BytesMut};
 use jiff::fmt::rfc2822;
@@ -9,11 +9,16 @@ use reqwest::Response;
 use reqwest::header::HeaderMap;
 
 use crate::core::Timestamp;
-use crate::core::sink::Reply;
+use crate::core::sink::{Fault, Outcome, Reply};
 
 /// Most bytes read of a reply. Longer ones are cut, and their connection is not used again. A list
 /// with a result for each of a thousand events fits.
 pub const LIMIT: usize = 1 << 20;
+/// Shorter secrets are not looked for in notes: these are our own words, too, and would become
+/// unreadable.
+const LEAST: usize = 8;
+/// So many bytes of a secret at the end of a quotation are taken for one that was cut.
+const HEAD: usize = 4;
 /// Most bytes of a reply that an excerpt is made of.
 const LOOKED_AT: usize = 16 * 1024;
 
@@ -111,6 +116,46 @@ impl Masks {
         text[..text.floor_char_boundary(Reply::EXCERPT)].to_owned()
     }
 
+    /// The same outcome where a reply's own id, or a note that quotes one, cannot show a secret that
+    /// the destination echoed.
+    pub fn outcome(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Delivered(reply) => Outcome::Delivered(self.reply(reply)),
+            Outcome::Failed(fault) => Outcome::Failed(self.fault(fault)),
+            Outcome::Partly { reply, faults } => Outcome::Partly {
+                reply: self.reply(reply),
+                faults: faults.into_iter().map(|(at, fault)| (at, self.fault(fault))).collect(),
+            },
+        }
+    }
+
+    fn reply(&self, reply: Reply) -> Reply {
+        Reply { id: reply.id.map(|id| self.quoted(&id, 1)), ..reply }
+    }
+
+    fn fault(&self, fault: Fault) -> Fault {
+        let (note, reply) =
+            (self.quoted(&fault.note, LEAST), fault.reply.map(|reply| self.reply(reply)));
+        Fault { note, reply, ..fault }
+    }
+
+    /// `text` that quotes a reply, perhaps cut in the middle of a secret, without secrets of `least`
+    /// bytes and more.
+    fn quoted(&self, text: &str, least: usize) -> String {
+        let masks = || self.0.iter().filter(|mask| mask.len() >= least);
+        let text = masks().fold(text.to_owned(), |text, mask| text.replace(mask.as_str(), "***"));
+        let whole = text.trim_end_matches('…');
+        let head_at = |mask: &String| {
+            let heads = mask.char_indices().map(|(at, _)| at).filter(|at| *at >= HEAD);
+            let longest = heads.filter(|at| whole.ends_with(&mask[..*at])).max();
+            longest.map(|length| whole.len() - length)
+        };
+        match masks().filter_map(head_at).min() {
+            Some(at) => format!("{}***", &whole[..at]),
+            None => text,
+        }
+    }
+
     /// A secret that was cut would not be recognised: drop what may be the head of one.
     fn whole<'b>(&self, body: &'b [u8]) -> &'b [u8] {
         let longest = self.0.first().map_or(0, String::len);
@@ -131,6 +176,21 @@ mod tests {
         let masks = Masks::new(["k\"ey-1", "ey-1-longer"].into_iter());
         let text = masks.excerpt(b"got k\"ey-1, k\\\"ey-1 and ey-1-longer\r\n\x1b[31m");
         assert_eq!(text, "got ***, *** and ***   [31m");
+    }
+
+    #[test]
+    fn what_quotes_a_reply_shows_no_secret_and_no_head_of_one() {
+        let masks = Masks::new(["long-secret"].into_iter());
+        let reply = Reply { id: Some("id-long-secret".into()), ..Reply::default() };
+        let fault = |note: &str| Fault::new(crate::core::sink::Cause::Refused, note);
+        let faults = vec![(0, fault("said long-sec…")), (1, fault("a long way"))];
+        let Outcome::Partly { reply, faults } = masks.outcome(Outcome::Partly { reply, faults })
+        else {
+            panic!("another outcome")
+        };
+        assert_eq!(reply.id.as_deref(), Some("id-***"));
+        let notes: Vec<&str> = faults.iter().map(|(_, fault)| &*fault.note).collect();
+        assert_eq!(notes, ["said ***", "a long way"]);
     }
 
     proptest! {

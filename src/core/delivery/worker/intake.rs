@@ -36,8 +36,11 @@ impl Worker {
                     }
                 }
                 // Counted with the ledger, see `Books::publish`.
-                Step::Gap { loss: Loss::Expired, .. } => {}
+                Step::Gap { positions, loss: Loss::Expired } => {
+                    self.books.lost(&positions, Loss::Expired);
+                }
                 Step::Gap { positions, loss: Loss::Damaged } => {
+                    self.books.lost(&positions, Loss::Damaged);
                     let count = positions.end.since(positions.start);
                     self.books.metrics.settled(End::Damaged, count);
                     tracing::error!(sink = %self.books.sink, from = positions.start.0, count, "events of the log are damaged and lost");

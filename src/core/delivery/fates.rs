@@ -1,7 +1,7 @@
 //! What became of the latest events at each sink, and who waits to hear it.
 //!
 //! Guarantees: bounded (10,000 events, 1,000 waiters); a waiter that registers before the append
-//! misses nothing. It lives in memory: the ledger and the dead letters do not depend on it.
+//! misses nothing. It lives in memory; what is on disk of every attempt is in `core/receipts`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ const WAITERS: usize = 1_000;
 
 /// How one event stands at one sink.
 #[derive(Clone, Debug, Serialize)]
-pub struct Receipt {
+pub struct Fate {
     /// How it ended; `None` while it is pending.
     #[serde(skip)]
     pub end: Option<End>,
@@ -37,9 +37,9 @@ pub struct Receipt {
     pub reply: Option<Reply>,
 }
 
-/// Receipts of the latest events.
+/// Fates of the latest events.
 #[derive(Default)]
-pub struct Receipts(Mutex<Inner>);
+pub struct Fates(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -50,28 +50,28 @@ struct Inner {
 
 #[derive(Default)]
 struct Entry {
-    sinks: Vec<(Arc<str>, Receipt)>,
+    sinks: Vec<(Arc<str>, Fate)>,
     bells: Vec<Arc<Notify>>,
 }
 
-impl Receipts {
+impl Fates {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Note how `id` now stands at `sink`.
-    pub fn note(&self, id: EventId, sink: &Arc<str>, receipt: Receipt) {
+    pub fn note(&self, id: EventId, sink: &Arc<str>, fate: Fate) {
         let mut inner = self.lock();
         let entry = inner.entry(id);
         match entry.sinks.iter_mut().find(|(name, _)| name == sink) {
-            Some((_, known)) => *known = receipt,
-            None => entry.sinks.push((sink.clone(), receipt)),
+            Some((_, known)) => *known = fate,
+            None => entry.sinks.push((sink.clone(), fate)),
         }
         entry.bells.iter().for_each(|bell| bell.notify_waiters());
     }
 
     /// How `id` stands at the sinks that have said anything about it.
-    pub fn of(&self, id: EventId) -> Vec<(Arc<str>, Receipt)> {
+    pub fn of(&self, id: EventId) -> Vec<(Arc<str>, Fate)> {
         self.lock().entries.get(&id).map(|entry| entry.sinks.clone()).unwrap_or_default()
     }
 
@@ -86,7 +86,7 @@ impl Receipts {
         for id in ids {
             inner.entry(*id).bells.push(changed.clone());
         }
-        Some(Watch { receipts: self.clone(), ids: ids.to_vec(), changed })
+        Some(Watch { fates: self.clone(), ids: ids.to_vec(), changed })
     }
 }
 
@@ -106,20 +106,20 @@ impl Inner {
 
 /// A place in the waiting room; given up when dropped.
 pub struct Watch {
-    receipts: Arc<Receipts>,
+    fates: Arc<Fates>,
     ids: Vec<EventId>,
     changed: Arc<Notify>,
 }
 
 impl Watch {
     /// Wait until `settled` says so, looking after every change.
-    pub async fn until(&self, settled: impl Fn(&Receipts) -> bool) {
+    pub async fn until(&self, settled: impl Fn(&Fates) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             // Registered before looking: a change in between is not missed.
             changed.as_mut().enable();
-            if settled(&self.receipts) {
+            if settled(&self.fates) {
                 return;
             }
             changed.await;
@@ -129,7 +129,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut inner = self.receipts.lock();
+        let mut inner = self.fates.lock();
         inner.waiters -= 1;
         for id in &self.ids {
             if let Some(entry) = inner.entries.get_mut(id) {
@@ -143,34 +143,34 @@ impl Drop for Watch {
 mod tests {
     use super::*;
 
-    fn receipt(end: Option<End>) -> Receipt {
-        Receipt { end, attempts: 1, cause: None, note: String::new(), reply: None }
+    fn fate(end: Option<End>) -> Fate {
+        Fate { end, attempts: 1, cause: None, note: String::new(), reply: None }
     }
 
     #[test]
     fn memory_is_bounded() {
-        let receipts = Receipts::default();
+        let fates = Fates::default();
         let first = EventId::fresh();
-        receipts.note(first, &"a".into(), receipt(None));
-        (0..EVENTS).for_each(|_| receipts.note(EventId::fresh(), &"a".into(), receipt(None)));
-        assert!(receipts.of(first).is_empty());
-        assert_eq!(receipts.lock().entries.len(), EVENTS);
+        fates.note(first, &"a".into(), fate(None));
+        (0..EVENTS).for_each(|_| fates.note(EventId::fresh(), &"a".into(), fate(None)));
+        assert!(fates.of(first).is_empty());
+        assert_eq!(fates.lock().entries.len(), EVENTS);
     }
 
     #[tokio::test]
     async fn a_waiter_hears_what_happens_after_it_registered() {
-        let (receipts, id) = (Arc::new(Receipts::default()), EventId::fresh());
-        let watch = receipts.watch(&[id]).unwrap();
-        receipts.note(id, &"a".into(), receipt(Some(End::Delivered)));
-        watch.until(|receipts| receipts.of(id).iter().all(|(_, r)| r.end.is_some())).await;
+        let (fates, id) = (Arc::new(Fates::default()), EventId::fresh());
+        let watch = fates.watch(&[id]).unwrap();
+        fates.note(id, &"a".into(), fate(Some(End::Delivered)));
+        watch.until(|fates| fates.of(id).iter().all(|(_, r)| r.end.is_some())).await;
     }
 
     #[test]
     fn the_waiting_room_has_a_limit_and_frees_places() {
-        let receipts = Arc::new(Receipts::default());
-        let all: Vec<_> = (0..WAITERS).map(|_| receipts.watch(&[EventId::fresh()])).collect();
-        assert!(all.iter().all(Option::is_some) && receipts.watch(&[]).is_none());
+        let fates = Arc::new(Fates::default());
+        let all: Vec<_> = (0..WAITERS).map(|_| fates.watch(&[EventId::fresh()])).collect();
+        assert!(all.iter().all(Option::is_some) && fates.watch(&[]).is_none());
         drop(all);
-        assert!(receipts.watch(&[]).is_some());
+        assert!(fates.watch(&[]).is_some());
     }
 }
