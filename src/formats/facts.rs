@@ -126,11 +126,9 @@ impl<'s> Facts<'s> {
 
     /// Domain and name of an account that is spelt `DOMAIN\name`; else the name alone.
     pub fn account(&self) -> Option<(Option<&'s str>, &'s str)> {
-        let user = self.finding.user.as_deref()?;
+        let user = self.finding.user.as_deref().filter(|user| shows(user))?;
         match user.split_once('\\') {
-            Some((domain, name)) if !domain.trim().is_empty() && !name.trim().is_empty() => {
-                Some((Some(domain), name))
-            }
+            Some((domain, name)) if shows(domain) && shows(name) => Some((Some(domain), name)),
             _ => Some((None, user)),
         }
     }
@@ -195,4 +193,9 @@ pub fn rfc3339(time: Timestamp) -> String {
 
 fn address(text: &str) -> Option<IpAddr> {
     text.trim().parse().ok()
+}
+
+/// Whether anything of `text` is left to see: formats take control characters out.
+fn shows(text: &str) -> bool {
+    text.chars().any(|c| !c.is_control() && !c.is_whitespace())
 }

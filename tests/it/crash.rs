@@ -69,9 +69,12 @@ impl Sent {
     }
 }
 
-/// What the destinations took, by sink: of each idempotency key the body, and how often it came.
+/// What one destination took: of each idempotency key the body, and how often it came.
+type Seen = BTreeMap<String, (String, usize)>;
+
+/// What the destinations took, by sink.
 #[derive(Default)]
-struct Took(Mutex<BTreeMap<String, BTreeMap<String, (String, usize)>>>);
+struct Took(Mutex<BTreeMap<String, Seen>>);
 
 impl Took {
     fn note(&self, sink: &str, request: &Request) {

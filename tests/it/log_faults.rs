@@ -208,3 +208,39 @@ fn a_log_whose_commit_thread_hangs_or_whose_disk_failed_does_not_say_that_it_liv
         assert!(log.alive().await.is_err());
     });
 }
+
+#[test]
+fn what_cannot_be_read_for_a_while_is_not_lost_and_what_never_can_is_passed() {
+    for (doubt, lasting) in [(Duration::from_secs(3_600), false), (Duration::ZERO, true)] {
+        let disk = SimDisk::new();
+        let options = || Options { doubt, ..small() };
+        let bodies: Vec<_> = (0..20).map(|seed| body(seed, 1_000)).collect();
+        let (log, _) = open(&disk, options());
+        for body in &bodies {
+            run(log.append(vec![draft(body.clone())])).unwrap();
+        }
+        run(log.close()).unwrap();
+        drop(log);
+        // Opened again, so that nothing of it is in memory.
+        let (log, _) = open(&disk, options());
+        let mut reader = run(log.open("soc", Start::Oldest)).unwrap();
+        disk.set_unreadable(true);
+        let first = run(reader.next(ALL));
+        disk.set_unreadable(false);
+        if lasting {
+            let items = first.unwrap().items;
+            assert!(matches!(&items[..], [Item::Gap { .. }]), "{items:?}");
+            continue;
+        }
+        let error = first.unwrap_err().to_string();
+        assert!(error.contains("cannot read a part of it"), "{error}");
+        let mut came = Vec::new();
+        while came.len() < bodies.len() {
+            for item in run(reader.next(ALL)).unwrap().items {
+                let Item::Event(event) = item else { panic!("{item:?}") };
+                came.push(event.body.clone());
+            }
+        }
+        assert_eq!(came, bodies);
+    }
+}

@@ -11,6 +11,7 @@ use siemgate::core::config::{
     AlarmSettings, DeliverySettings, GuardSettings, HeartbeatSettings, JournalSettings,
     LogSettings, QuarantineSettings, ReceiptSettings, ServerSettings, SourceDoor, StartSetting,
 };
+use siemgate::sinks::Entry;
 use siemgate::{routes, sinks, sources};
 
 const INTRODUCTION: &str = "\
@@ -118,10 +119,7 @@ fn reference() -> String {
     for kind in sinks::KINDS {
         let title = format!("### `[sinks.NAME]` with `type = \"{}\"`", kind.name);
         section(&mut text, &title, &(kind.schema)());
-        let sample = kind
-            .sample
-            .replace("{{peer}}", "https://siem.example")
-            .replace("{{dir}}", "/var/lib/siemgate");
+        let sample = Entry::Kind(kind).example().replace("{{dir}}", "/var/lib/siemgate");
         let _ = write!(text, "\n```toml\n{}\n```\n", sample.trim());
     }
     section(&mut text, "## `[sinks.NAME.delivery]`", &schema_for!(DeliverySettings));

@@ -87,7 +87,7 @@ fn everything_wrong_is_told_at_once() {
         "Bad Name": { "sinks": ["soc"] },
         "unmatched": { "sinks": ["soc"] },
         "a": { "min_severty": "high", "sinks": ["sok"], "sources": ["supernal", "x*"] },
-        "b": { "client_ips": ["10.0.0.0/99"], "format": "ecs", "follow": true, "when": ".x +", "sinks": [] },
+        "b": { "client_ips": ["10.0.0.0/99"], "format": "ecss", "follow": true, "when": ".x +", "sinks": [] },
         "c": { "except": { "usres": "x", "sources": "jsn" }, "min_severity": "worst" },
         "d": 7,
     });

@@ -68,6 +68,8 @@ pub struct Options {
     pub observer: Arc<dyn Fn(&CommitFacts) + Send + Sync>,
     /// What each record is about, where `Log::holding` is to know it.
     pub index: Option<Indexer>,
+    /// How long a part that the disk cannot read is asked for again, before it counts as damaged.
+    pub doubt: Duration,
     /// How often changed cursors are stored.
     pub cursor_every: Duration,
     /// How often retention is looked at between appends.
@@ -85,6 +87,7 @@ impl Default for Options {
             clock: Arc::new(Timestamp::now),
             observer: Arc::new(|_| {}),
             index: None,
+            doubt: Duration::from_secs(60),
             cursor_every: Duration::from_millis(200),
             retain_every: Duration::from_secs(1),
         }

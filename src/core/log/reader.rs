@@ -27,6 +27,9 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(LogError::Closed))
 }
 
+/// Told while a part of a segment may yet become readable.
+const UNREADABLE: &str = "the disk cannot read a part of it; it counts as damaged if that lasts";
+
 impl Shared {
     /// What is at `from` and after, without waiting.
     pub async fn page(self: &Arc<Self>, from: Position, max: Limit) -> Result<Page, LogError> {
@@ -82,7 +85,18 @@ impl Shared {
         let mut page = Stretch { segment, items: Vec::new(), next: from, bytes: 0, at: offset };
         let end = facts.end.min(head);
         while page.next < end && !page.is_full(max) {
-            let Some(found) = walk.next().map_err(failed)? else {
+            let found = walk.next().map_err(failed)?;
+            let goes_on = found
+                .as_ref()
+                .is_some_and(|it| it.header.position <= page.next && it.payload.is_some());
+            if !goes_on && walk.unreadable() && segment.is_doubted(self.options.doubt) {
+                // What comes before is as good as ever; what follows is asked for again.
+                if page.items.is_empty() {
+                    return Err(failed(std::io::Error::other(UNREADABLE)));
+                }
+                break;
+            }
+            let Some(found) = found else {
                 page.lose(end, facts.used);
                 break;
             };

@@ -216,7 +216,7 @@ pub(super) fn highest_plausible(disk: &dyn Disk, name: &str, first: Position) ->
     let mut highest = first;
     let mut chunk = vec![0; CHUNK];
     for at in (0..len).step_by(CHUNK) {
-        let _ = read_what_can_be(&*file, at, &mut chunk);
+        read_what_can_be(&*file, at, &mut chunk);
         let positions = chunk.windows(HEADER).step_by(8).filter_map(plausible_position);
         let most = first.plus(len / HEADER as u64);
         highest = positions.filter(|p| *p < most).fold(highest, |a, b| a.max(b.plus(1)));

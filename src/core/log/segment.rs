@@ -8,6 +8,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::disk::{Disk, DiskFile};
 use super::index::{Hulls, covers};
@@ -215,9 +216,12 @@ fn twice(mut copy: Vec<u8>, sum: impl Fn(&[u8]) -> u32) -> Vec<u8> {
 pub(super) fn read_block(file: &dyn DiskFile, at: u64) -> Vec<u8> {
     let mut block = vec![0; BLOCK as usize];
     // An unreadable block is a bad one: zeros do not verify.
-    let _ = read_what_can_be(file, at, &mut block);
+    read_what_can_be(file, at, &mut block);
     block
 }
+
+/// After so many times the patience with an unreadable part another one gets its own.
+const FORGOTTEN: u32 = 60;
 
 /// What memory keeps of a segment. Readers share it; a file is recycled only when none does.
 pub(super) struct Segment {
@@ -237,6 +241,8 @@ struct State {
     index: Vec<(Position, u64)>,
     /// Damaged ranges already counted, by their first position.
     damage: Vec<Range<Position>>,
+    /// Since when the disk has not been able to read a part of it.
+    doubted: Option<Instant>,
     /// What the records are about; `None` when that is not known, so that it may be anything.
     hulls: Option<Hulls>,
 }
@@ -249,6 +255,7 @@ impl Segment {
             file: None,
             index: vec![(head.first, BLOCK)],
             damage: Vec::new(),
+            doubted: None,
             hulls: Some(Hulls::new()),
         };
         Self { name, key: head.key, first: head.first, state: Mutex::new(state) }
@@ -312,6 +319,14 @@ impl Segment {
             state.damage.push(positions.clone());
             state.facts.damaged += bytes;
         }
+    }
+
+    /// Whether what the disk cannot read now may be readable later: until `patience` after the first
+    /// time, and again when there was none for long.
+    pub fn is_doubted(&self, patience: Duration) -> bool {
+        let doubted = &mut self.state().doubted;
+        let lately = doubted.filter(|since| since.elapsed() < patience * FORGOTTEN);
+        doubted.insert(lately.unwrap_or_else(Instant::now)).elapsed() < patience
     }
 
     /// Change what is known of what its records are about; false from `change`: nothing is known.

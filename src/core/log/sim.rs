@@ -50,6 +50,7 @@ struct State {
     syncs: u64,
     fault: Option<Fault>,
     power_off_at: Option<u64>,
+    unreadable: bool,
     capacity: Option<u64>,
     locked: bool,
 }
@@ -135,6 +136,11 @@ impl SimDisk {
     /// Fail operations from now on as `fault` says; `None` repairs the disk.
     pub fn fail(&self, fault: Option<Fault>) {
         self.state().fault = fault;
+    }
+
+    /// Whether every read of a file fails (EIO).
+    pub fn set_unreadable(&self, unreadable: bool) {
+        self.state().unreadable = unreadable;
     }
 
     /// The disk holds this many bytes; `None` for no limit.
@@ -410,6 +416,9 @@ impl DiskFile for SimFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let state = self.disk.state();
         state.powered()?;
+        if state.unreadable {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         let bytes = &state.files[self.at].live;
         let from = (offset as usize).min(bytes.len());
         let count = buffer.len().min(bytes.len() - from);

@@ -2,8 +2,8 @@
 //!
 //! Guarantees: every intact record is found whatever surrounds it, and nothing else is: where a
 //! header does not verify, the walk looks again at every eighth byte. Reads a bounded chunk at a
-//! time; a sector that the disk cannot read counts as zeros. It judges nothing: what a hole means
-//! is decided in `recover.rs` and by readers.
+//! time; a sector that the disk cannot read counts as zeros, and is told. It judges nothing: what a
+//! hole means is decided in `recover.rs` and by readers.
 
 use std::io;
 use std::sync::Arc;
@@ -43,6 +43,7 @@ pub(super) struct Walk {
     chunk: Bytes,
     chunk_at: u64,
     chunk_size: usize,
+    unreadable: bool,
 }
 
 impl Walk {
@@ -58,13 +59,30 @@ impl Walk {
         let chunk_size = chunk_size.max(BLOCK as usize);
         let (offset, end) = (range.start, range.end);
         let (chunk, chunk_at) = (Bytes::new(), offset);
-        Self { file, key, offset, end, floor, in_any_order: false, chunk, chunk_at, chunk_size }
+        let (in_any_order, unreadable) = (false, false);
+        Self {
+            file,
+            key,
+            offset,
+            end,
+            floor,
+            in_any_order,
+            chunk,
+            chunk_at,
+            chunk_size,
+            unreadable,
+        }
     }
 
     /// Also records that come after later ones: blocks that were put in the wrong place.
     pub fn in_any_order(mut self) -> Self {
         self.in_any_order = true;
         self
+    }
+
+    /// Whether the disk could not read a part of what was passed: that may be another time.
+    pub fn unreadable(&self) -> bool {
+        self.unreadable
     }
 
     /// The next record, or `None` at the end.
@@ -131,7 +149,7 @@ impl Walk {
         }
         let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
         let mut buffer = vec![0; count.max(self.chunk_size).min(left)];
-        read_what_can_be(&*self.file, self.offset, &mut buffer)?;
+        self.unreadable |= !read_what_can_be(&*self.file, self.offset, &mut buffer);
         self.chunk = buffer.into();
         self.chunk_at = self.offset;
         Ok(())
@@ -139,19 +157,17 @@ impl Walk {
 }
 
 /// Read, with unreadable blocks and what lies beyond the end as zeros: one bad sector must cost
-/// its own records only.
-pub(super) fn read_what_can_be(
-    file: &dyn DiskFile,
-    offset: u64,
-    buffer: &mut [u8],
-) -> io::Result<()> {
+/// its own records only. False if there was one.
+pub(super) fn read_what_can_be(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> bool {
     if file.read_at(offset, buffer).is_ok() {
-        return Ok(());
+        return true;
     }
+    let mut whole = true;
     for (nth, block) in buffer.chunks_mut(BLOCK as usize).enumerate() {
         if file.read_at(offset + nth as u64 * BLOCK, block).is_err() {
             block.fill(0);
+            whole = false;
         }
     }
-    Ok(())
+    whole
 }

@@ -32,7 +32,7 @@ group = "/superna/events"
 region = "eu-central-1"
 access_key = { file = "{{dir}}/key" }
 secret_key = { file = "{{dir}}/key" }
-url = "{{peer}}"   # that of the region unless set
+url = "{{peer}}" # documents: # url = "…": that of the region unless set
 "#,
     class: Class::Siem,
     idempotency: Idempotency::None,

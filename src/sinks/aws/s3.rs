@@ -37,7 +37,7 @@ bucket = "superna-events"
 region = "eu-central-1"
 access_key = { file = "{{dir}}/key" }
 secret_key = { file = "{{dir}}/key" }
-url = "{{peer}}"   # for other stores; that of the region unless set
+url = "{{peer}}" # documents: # url = "…": for other stores; that of the region unless set
 "#,
     class: Class::Archive,
     idempotency: Idempotency::Native,

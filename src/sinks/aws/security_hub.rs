@@ -30,7 +30,7 @@ account = "123456789012"
 region = "eu-central-1"
 access_key = { file = "{{dir}}/key" }
 secret_key = { file = "{{dir}}/key" }
-url = "{{peer}}"   # that of the region unless set
+url = "{{peer}}" # documents: # url = "…": that of the region unless set
 "#,
     class: Class::Siem,
     idempotency: Idempotency::Native,

@@ -31,7 +31,7 @@ topic = "arn:aws:sns:eu-central-1:123456789012:superna"
 region = "eu-central-1"
 access_key = { file = "{{dir}}/key" }
 secret_key = { file = "{{dir}}/key" }
-url = "{{peer}}"   # that of the region unless set
+url = "{{peer}}" # documents: # url = "…": that of the region unless set
 "#,
     class: Class::Siem,
     idempotency: Idempotency::None,

@@ -25,7 +25,7 @@ pub const KIND: Kind = Kind {
     about: "Amazon SQS queues, standard and FIFO",
     sample: r#"[sinks.sqs]
 type = "sqs"
-queue = "{{peer}}/123456789012/superna"   # https://sqs.eu-central-1.amazonaws.com/123456789012/NAME
+queue = "{{peer}}/123456789012/superna" # documents: queue = "https://sqs.eu-central-1.amazonaws.com/123456789012/superna"
 region = "eu-central-1"
 access_key = { file = "{{dir}}/key" }
 secret_key = { file = "{{dir}}/key" }

@@ -47,7 +47,7 @@ pub const KIND: Kind = Kind {
     about: "Apache Kafka and what speaks its protocol, one record an event, acknowledged by all replicas in step",
     sample: r#"[sinks.events]
 type = "kafka"
-brokers = "tcp://{{host}}"
+brokers = "tcp://{{host}}" # documents: brokers = "tls://kafka.example:9093"
 topic = "security-alerts"
 "#,
     class: Class::Siem,

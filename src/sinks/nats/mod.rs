@@ -41,7 +41,7 @@ pub const KIND: Kind = Kind {
     about: "NATS JetStream, one message an event, acknowledged by its stream",
     sample: r#"[sinks.stream]
 type = "nats_jetstream"
-servers = "tcp://{{host}}"
+servers = "tcp://{{host}}" # documents: servers = "tls://nats.example:4222"
 subject = "security.alerts"
 token = { file = "{{dir}}/key" }
 "#,
