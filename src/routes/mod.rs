@@ -16,6 +16,8 @@ mod body;
 mod build;
 mod coverage;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod internal;
 mod keys;
 mod patterns;

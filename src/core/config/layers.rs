@@ -39,7 +39,11 @@ struct Variable {
 impl Layers {
     /// Read the folder `dir` and the environment.
     pub fn read(dir: &Path) -> Result<Self, Problems> {
-        let files = texts(dir)?;
+        Self::of(texts(dir)?)
+    }
+
+    /// Merge the texts of `files` and the environment.
+    pub(crate) fn of(files: Vec<(PathBuf, String)>) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let mut figment = Figment::new();
         for (file, text) in &files {

@@ -10,6 +10,8 @@ mod ended;
 mod fields;
 mod file;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(in crate::sinks) mod fuzz;
 mod hole;
 mod inline;
 mod markup;
