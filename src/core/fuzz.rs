@@ -70,6 +70,8 @@ pub(crate) fn event(data: &[u8]) -> (Shaped, usize) {
     let (severity, flags, room) = (numbers.byte(), numbers.byte(), numbers.short());
     let (time, count) = (numbers.long(), numbers.number(4));
     let mut texts = data.get(NUMBERS..).unwrap_or_default().split(|byte| *byte == TEXT);
+    // No door takes an empty body.
+    let body = texts.next().filter(|body| !body.is_empty()).unwrap_or(b"{}");
     let mut text = || texts.next().map(|text| String::from_utf8_lossy(text).into_owned());
     let has = |bit: u8| flags & (1 << bit) != 0;
     let severity_of = |nth: u8| match nth % 6 {
@@ -91,7 +93,6 @@ pub(crate) fn event(data: &[u8]) -> (Shaped, usize) {
         file_count: has(4).then_some(count),
         ..Finding::default()
     };
-    let body = text().unwrap_or_default();
     finding.state = text().map(state).unwrap_or_default();
     let facts = &mut [
         &mut finding.title,
@@ -113,7 +114,8 @@ pub(crate) fn event(data: &[u8]) -> (Shaped, usize) {
     ];
     lists.iter_mut().for_each(|list| **list = text().map(items).unwrap_or_default());
     let received = Timestamp::from_millisecond(1_767_578_584_056).unwrap_or_default();
-    let draft = Draft::new(EventId::from_bytes([7; 16]), received, "gate".into(), body.into());
+    let draft =
+        Draft::new(EventId::from_bytes([7; 16]), received, "gate".into(), body.to_vec().into());
     draft.decoded_by(|| finding);
     (Shaped::unshaped(Arc::new(Event { position: Position(0), draft })), room)
 }

@@ -19,6 +19,7 @@ mod dead_letters;
 mod destination;
 mod destinations;
 mod drain;
+mod encoders;
 mod explain;
 mod formats;
 mod gateway;
