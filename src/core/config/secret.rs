@@ -227,6 +227,12 @@ mod tests {
     }
 
     #[test]
+    fn a_device_without_an_end_is_no_secret() {
+        let error = serde_json::from_value::<Secret>(json!({ "file": "/dev/zero" })).unwrap_err();
+        assert!(error.to_string().contains("a secret has at most"), "{error}");
+    }
+
+    #[test]
     fn one_secret_or_two_are_read_and_a_literal_is_not_repeated() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "hunter2").unwrap();
