@@ -9,11 +9,14 @@ SIEMGATE ?= $(TARGET)/$(PROFILE)/siemgate
 URL     ?= http://localhost:5000/webhook
 SAMPLE  ?= tests/fixtures/superna-critical-locked-out.json
 KILLS   ?= 200
+# Seconds for each target of fuzzing, and which targets; all unless set.
+SECONDS ?= 60
+FUZZ    ?= $(sort $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs))))
 # Passed to cargo test, such as ARGS="--test it routes".
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test soak setup lint docs dist test-install
+.PHONY: help build run test soak fuzz setup lint docs dist test-install
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -35,6 +38,18 @@ test: setup ## Install what the tests need, then run all of them.
 
 soak: ## Kill the gateway under load KILLS times (200; ten minutes).
 	SIEMGATE_KILLS=$(KILLS) $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it -- crash:: --nocapture
+
+fuzz: export PATH := $(abspath $(TARGET))/tools/bin:$(PATH)
+fuzz: export CARGO_TARGET_DIR := $(abspath $(TARGET))/fuzz
+fuzz: ## Fuzz each target SECONDS (60); FUZZ="cef preset" for some.
+	@command -v cargo-fuzz >/dev/null || \
+		$(CARGO) install --locked --root $(abspath $(TARGET))/tools --version 0.13.2 cargo-fuzz
+	@$(CARGO) fuzz build --sanitizer none
+	@for target in $(FUZZ); do \
+		echo "==> $$target"; found="$$CARGO_TARGET_DIR/corpus/$$target"; mkdir -p "$$found"; \
+		$(CARGO) fuzz run --sanitizer none "$$target" "$$found" "fuzz/corpus/$$target" -- \
+			-max_total_time=$(SECONDS) -timeout=25 -rss_limit_mb=4096 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
 
 lint: ## Check formatting and lints.
 	$(CARGO) fmt --check

@@ -17,6 +17,8 @@ pub mod app;
 pub mod cli;
 pub mod core;
 pub mod formats;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod http;
 pub mod routes;
 pub mod sinks;

@@ -9,6 +9,8 @@ mod alarms;
 pub mod cases;
 mod effective;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod plan;
 mod reload;
 mod schema;

@@ -12,6 +12,8 @@ pub mod delivery;
 pub mod duplicates;
 pub mod event;
 pub mod finding;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod heard;
 pub mod instance;
 pub mod letters;

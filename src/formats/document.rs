@@ -222,5 +222,7 @@ fn differences(whole: &Value, less: &Value, path: &str, told: &mut Vec<String>) 
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod schemas;
 #[cfg(test)]
 mod tests;

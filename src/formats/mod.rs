@@ -14,11 +14,15 @@ mod document;
 mod ecs;
 mod facts;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gelf;
 pub mod headline;
 mod leef;
 pub mod lines;
 mod ocsf;
+#[cfg(any(test, fuzzing))]
+mod parsers;
 pub mod rfc3164;
 pub mod rfc5424;
 pub mod scales;

@@ -11,6 +11,8 @@ pub mod body;
 mod deliveries;
 pub mod door;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod handshake;
 mod holder;
 pub mod ingress;

@@ -17,6 +17,8 @@ mod build;
 mod coverage;
 mod explain;
 mod fix;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod internal;
 mod keys;
 mod patterns;

@@ -20,7 +20,7 @@ use crate::core::config::{Problem, Problems, Section, is_layer, read_file};
 use crate::core::sink::{Class, Idempotency};
 
 /// The shipped presets: names and texts.
-const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/presets.rs"));
+pub(super) const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/presets.rs"));
 
 /// Where a user's presets are, in the configuration folder.
 pub const FOLDER: &str = "presets";

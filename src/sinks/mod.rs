@@ -9,6 +9,8 @@ mod aws;
 mod carried;
 mod catalogue;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gelf;
 mod http;
 mod kafka;

@@ -2,6 +2,8 @@
 //!
 //! Guarantees: the table is the only list; decoding never fails (see `core/source.rs`).
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod json;
 mod siemgate;
 mod superna;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use siemgate::app::Plan;
 
 /// Which folder of src/ may import which others. Everything else in src/ is main.rs and lib.rs.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("app", &["app", "cli", "core", "formats", "http", "routes", "sinks", "sources"]),
     // `sinks` for the table of kinds that `siemgate sinks` shows.
     ("cli", &["cli", "app", "core", "sinks"]),
@@ -16,7 +16,12 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
     ("formats", &["formats", "core"]),
     ("sinks", &["sinks", "formats", "core"]),
     ("core", &["core"]),
+    // The table of targets, in no build of the program.
+    ("fuzz.rs", &["app", "core", "formats", "http", "routes", "sinks", "sources"]),
 ];
+
+/// Files for tests and fuzzing only, by the end of their names.
+const UNBUILT: [&str; 4] = ["tests.rs", "fuzz.rs", "parsers.rs", "schemas.rs"];
 
 /// Names that say nothing about what a type is.
 const EMPTY_NAMES: [&str; 7] =
@@ -210,8 +215,26 @@ fn some_names_stay_in_one_place_and_some_have_none() {
         }
         // Unit tests stand at the end of their file, or in a `tests.rs`.
         let product = code.find("#[cfg(test)]\nmod tests {").map_or(&*code, |end| &code[..end]);
-        if !file.ends_with("tests.rs") && product.contains(".unwrap()") {
+        if !UNBUILT.iter().any(|end| file.ends_with(end)) && product.contains(".unwrap()") {
             broken.push(format!("src/{file}: .unwrap() outside tests"));
+        }
+    }
+    none(broken);
+}
+
+/// What is for tests and fuzzing is in no build of the program, whatever its features.
+#[test]
+fn nothing_for_tests_and_fuzzing_is_in_the_program() {
+    let mut broken = Vec::new();
+    for (file, text, _) in sources() {
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, pair) in lines.windows(2).enumerate() {
+            let module = pair[1].strip_suffix(';').and_then(|line| line.rsplit_once("mod "));
+            let is_one = |(_, name): (&str, &str)| UNBUILT.contains(&&*format!("{name}.rs"));
+            let is_left_out = matches!(pair[0], "#[cfg(test)]" | "#[cfg(any(test, fuzzing))]");
+            if module.is_some_and(is_one) && !is_left_out {
+                broken.push(format!("src/{file}:{}: {} is in the program", number + 2, pair[1]));
+            }
         }
     }
     none(broken);
@@ -254,7 +277,7 @@ fn the_shipped_configuration_is_accepted() {
 /// in the folder of the path before it on its line.
 #[test]
 fn documents_name_only_what_exists() {
-    let folders = ["src/", "tests/", "docs/", "dashboards/", "packaging/", ".ci/"];
+    let folders = ["src/", "tests/", "fuzz/", "docs/", "dashboards/", "packaging/", ".ci/"];
     let mut broken = Vec::new();
     let documents = [
         "README",

@@ -21,6 +21,7 @@ mod dead_letters;
 mod destination;
 mod destinations;
 mod drain;
+mod encoders;
 mod explain;
 mod fallback;
 mod formats;

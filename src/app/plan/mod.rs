@@ -152,11 +152,13 @@ impl Plan {
 
     /// Read the configuration folder `dir` and the environment.
     pub fn read(dir: &Path) -> Result<Self, Problems> {
-        let layers = Layers::read(dir)?;
-        let catalogue = Catalogue::of(dir)?;
-        let mut plan =
-            Self::of(&layers, &catalogue).map_err(|problems| placed(problems, &layers))?;
-        plan.warnings = placed(std::mem::take(&mut plan.warnings), &layers);
+        Self::of_layers(&Layers::read(dir)?, &Catalogue::of(dir)?)
+    }
+
+    /// What `layers` say, with the kinds of sinks in `catalogue`.
+    pub(super) fn of_layers(layers: &Layers, catalogue: &Catalogue) -> Result<Self, Problems> {
+        let mut plan = Self::of(layers, catalogue).map_err(|problems| placed(problems, layers))?;
+        plan.warnings = placed(std::mem::take(&mut plan.warnings), layers);
         Ok(plan)
     }
 

@@ -39,7 +39,11 @@ struct Variable {
 impl Layers {
     /// Read the folder `dir` and the environment.
     pub fn read(dir: &Path) -> Result<Self, Problems> {
-        let files = texts(dir)?;
+        Self::of(texts(dir)?)
+    }
+
+    /// Merge the texts of `files` and the environment.
+    pub(crate) fn of(files: Vec<(PathBuf, String)>) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let mut figment = Figment::new();
         for (file, text) in &files {
@@ -202,7 +206,11 @@ fn unparsable(file: &Path, text: &str, error: &toml_edit::TomlError) -> Problem 
     let start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
     let column = text[start..offset].chars().count();
     let shown = text.lines().nth(line - 1).unwrap_or_default();
-    let message = error.message().trim().replace('\n', "; ");
+    let message = match error.message().trim() {
+        // What the parser says of control characters in comments.
+        "" => "a character that cannot stand here".to_owned(),
+        message => message.replace('\n', "; "),
+    };
     Problem::new("", format!("not valid TOML: {message}"))
         .help(format!("{shown}\n    {}^{}", " ".repeat(column), advice(&message, shown)))
         .at(Some(Place::Line { file: file.to_owned(), line }))

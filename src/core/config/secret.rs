@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -72,14 +73,20 @@ fn from_env(name: &str) -> Result<String, String> {
 fn from_file(path: &Path) -> Result<String, String> {
     let told =
         |error: std::io::Error| format!("cannot read the secret file {}: {error}", path.display());
-    let size = std::fs::metadata(path).map_err(told)?.len();
+    let mut text = String::new();
+    // A device says no size, and may have no end.
+    let file = std::fs::File::open(path).map_err(told)?;
+    let size = file.metadata().map_err(told)?.len();
+    let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);
+    let size = size.max(text.len() as u64);
     if size > MAX_BYTES {
         return Err(format!(
-            "{} has {size} bytes; a secret has at most {MAX_BYTES}",
+            "{} has {size} bytes or more; a secret has at most {MAX_BYTES}",
             path.display()
         ));
     }
-    std::fs::read_to_string(path).map_err(told)
+    read.map_err(told)?;
+    Ok(text)
 }
 
 #[allow(clippy::disallowed_methods)]
@@ -217,6 +224,12 @@ mod tests {
         assert_eq!(secret.expose(), "hunter2");
         assert!(!format!("{secret:?}").contains("hunter2"));
         assert_eq!(secret.mask("bad key hunter2!"), "bad key ***!");
+    }
+
+    #[test]
+    fn a_device_without_an_end_is_no_secret() {
+        let error = serde_json::from_value::<Secret>(json!({ "file": "/dev/zero" })).unwrap_err();
+        assert!(error.to_string().contains("a secret has at most"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod cursor;
 pub mod disk;
 pub mod files;
 mod free;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod index;
 pub mod inspect;
 mod marks;

@@ -19,6 +19,8 @@ pub use api::{ApiSink, HttpApi, Next, Request, delivery_id};
 pub use gzip::compress;
 pub use reply::{Answer, Masks};
 pub use verdict::cause;
+#[cfg(any(test, fuzzing))]
+pub use verdict::verdict;
 
 use std::time::Duration;
 

@@ -8,6 +8,9 @@ mod record;
 mod reply;
 mod wire;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use reply::partial as partial_of;
+
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};

@@ -10,6 +10,8 @@ mod ended;
 mod fields;
 mod file;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(in crate::sinks) mod fuzz;
 mod hole;
 mod inline;
 mod markup;
@@ -313,6 +315,9 @@ pub(super) fn no_name(name: &str) -> Option<String> {
 
 /// What is wrong with the text of the file `place`, at the line where `span` begins.
 pub(super) fn mistake(place: &Path, text: &str, span: Option<Range<usize>>, told: &str) -> Problem {
+    // What the parser says of control characters in comments.
+    let told =
+        if told.is_empty() { "not valid TOML: a character that cannot stand here" } else { told };
     let start = span.map_or(0, |span| span.start);
     let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
     let at = Place::Line { file: place.to_owned(), line };

@@ -12,6 +12,9 @@ mod recipients;
 mod server;
 mod told;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use line::Line;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
