@@ -88,8 +88,10 @@ impl Writer {
             if left.is_zero() {
                 return Wake::Tick;
             }
+            queue.idle = true;
             let woken = self.shared.wake.wait_timeout(queue, left);
             queue = woken.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            queue.idle = false;
         }
     }
 

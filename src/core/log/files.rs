@@ -216,8 +216,11 @@ impl FilesLog {
         }
         (queue.bytes, queue.events) = (bytes, events);
         queue.requests.push_back(request);
+        let idle = std::mem::take(&mut queue.idle);
         drop(queue);
-        self.shared.wake.notify_all();
+        if idle {
+            self.shared.wake.notify_all();
+        }
         Ok(())
     }
 

@@ -48,6 +48,9 @@ pub(super) struct Queue {
     pub events: usize,
     /// Who wants to know whether the commit thread lives; it answers when it looks at the queue.
     pub asked: Vec<oneshot::Sender<()>>,
+    /// The commit thread sleeps. Whoever then adds a request clears this and wakes it: waking one
+    /// that is awake costs a system call a request.
+    pub idle: bool,
     /// No more requests; the commit thread ends when the queue is empty.
     pub stop: Option<Stop>,
 }
