@@ -303,6 +303,9 @@ impl World {
 
     /// As a reload does with a sink whose section has changed.
     async fn replace(&mut self, life: &mut Life) {
+        if life.deliveries.is_empty() {
+            return; // The disk has had no power since several replacements.
+        }
         let index = self.chance.usize(..life.deliveries.len());
         let limit = Duration::from_millis(self.chance.u64(..2_000));
         life.deliveries.remove(index).finish(limit).await;
