@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
+use super::answers::Reply;
 use super::cursor::Cursor;
 use super::disk::{Disk, Lock};
 use super::files::Options;
@@ -68,7 +69,7 @@ pub(super) enum Stop {
 pub(super) struct Request {
     pub drafts: Vec<Draft>,
     pub bytes: u64,
-    pub reply: oneshot::Sender<Result<std::ops::Range<Position>, Refusal>>,
+    pub reply: Reply,
 }
 
 /// Which files make up the log.
