@@ -31,8 +31,30 @@ struct Inner {
 
 struct Slot {
     id: EventId,
-    /// Set while the event is on its way to the disk.
-    pending: Option<watch::Receiver<()>>,
+    stage: Stage,
+}
+
+enum Stage {
+    Stored,
+    /// On its way to the disk, with the bell of those who wait for it: there is one once somebody
+    /// does, and it goes with the slot, which wakes them.
+    Pending(Option<watch::Sender<()>>),
+}
+
+impl Slot {
+    fn pending(id: EventId) -> Self {
+        Self { id, stage: Stage::Pending(None) }
+    }
+
+    /// What to wait for, if the event is on its way.
+    fn awaited(&mut self) -> Option<watch::Receiver<()>> {
+        match &mut self.stage {
+            Stage::Stored => None,
+            Stage::Pending(bell) => {
+                Some(bell.get_or_insert_with(|| watch::Sender::new(())).subscribe())
+            }
+        }
+    }
 }
 
 /// The answer to a claim.
@@ -48,8 +70,6 @@ pub enum Claim {
 pub struct Ticket {
     duplicates: Arc<Duplicates>,
     keys: Vec<(DuplicateKey, EventId)>,
-    /// Dropped with the ticket, which wakes those who wait.
-    _done: watch::Sender<()>,
 }
 
 impl Duplicates {
@@ -62,22 +82,21 @@ impl Duplicates {
         let mut inner = self.lock();
         inner.forget_old(now);
         for (key, _) in wanted {
-            if let Some(Slot { pending: Some(pending), .. }) = inner.slots.get(key) {
-                return Claim::Wait(pending.clone());
+            if let Some(pending) = inner.slots.get_mut(key).and_then(Slot::awaited) {
+                return Claim::Wait(pending);
             }
         }
-        let (done, pending) = watch::channel(());
-        let mut keys = Vec::new();
+        let mut keys = Vec::with_capacity(wanted.len());
         let answers = wanted.iter().map(|(key, id)| match inner.slots.get(key) {
             Some(known) => Some(known.id),
             None => {
-                inner.slots.insert(*key, Slot { id: *id, pending: Some(pending.clone()) });
+                inner.slots.insert(*key, Slot::pending(*id));
                 keys.push((*key, *id));
                 None
             }
         });
         let answers = answers.collect();
-        Claim::Ours(answers, Ticket { duplicates: self.clone(), keys, _done: done })
+        Claim::Ours(answers, Ticket { duplicates: self.clone(), keys })
     }
 
     /// Fill the window from the newest events of `log`.
@@ -128,7 +147,7 @@ async fn first_within(
 
 impl Inner {
     fn stored(&mut self, key: DuplicateKey, id: EventId, at: Timestamp) {
-        self.slots.insert(key, Slot { id, pending: None });
+        self.slots.insert(key, Slot { id, stage: Stage::Stored });
         self.order.push_back((at, key, id));
         if self.order.len() as u64 > KEYS {
             self.forget_oldest();
@@ -166,6 +185,9 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if self.keys.is_empty() {
+            return;
+        }
         let mut inner = self.duplicates.lock();
         for (key, _) in &self.keys {
             inner.slots.remove(key);

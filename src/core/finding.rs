@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
+use super::texts::Texts;
 
 /// The project's one severity scale (warning = medium, major = high).
 ///
@@ -134,7 +135,7 @@ pub struct Finding {
     /// Shares, exports or buckets concerned.
     pub shares: Vec<String>,
     /// File names; may be long.
-    pub files: Vec<String>,
+    pub files: Texts,
     /// How many files, where the product counts them itself.
     pub file_count: Option<u64>,
     /// `SMB2`, `NFS3`, `S3`, ….
@@ -151,7 +152,9 @@ pub fn normalise(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.trim().chars() {
         let separator = c.is_whitespace() || matches!(c, '-' | '_');
-        if !separator {
+        if !separator && c.is_ascii() {
+            out.push(c.to_ascii_lowercase());
+        } else if !separator {
             out.extend(c.to_lowercase());
         } else if !out.ends_with('_') {
             out.push('_');

@@ -105,14 +105,10 @@ pub(crate) fn event(data: &[u8]) -> (Shaped, usize) {
     finding.vendor = text().map(Into::into);
     finding.product = text().map(Into::into);
     finding.category = text().map(Into::into);
-    let items = |text: String| text.split(ITEM).map(str::to_owned).collect();
-    let lists = &mut [
-        &mut finding.client_ips,
-        &mut finding.clusters,
-        &mut finding.shares,
-        &mut finding.files,
-    ];
+    let items = |text: String| text.split(ITEM).map(str::to_owned).collect::<Vec<_>>();
+    let lists = &mut [&mut finding.client_ips, &mut finding.clusters, &mut finding.shares];
     lists.iter_mut().for_each(|list| **list = text().map(items).unwrap_or_default());
+    finding.files = text().map(items).unwrap_or_default().into();
     let received = Timestamp::from_millisecond(1_767_578_584_056).unwrap_or_default();
     let draft =
         Draft::new(EventId::from_bytes([7; 16]), received, "gate".into(), body.to_vec().into());

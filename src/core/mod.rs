@@ -27,6 +27,7 @@ pub mod replays;
 pub mod route;
 pub mod sink;
 pub mod source;
+pub mod texts;
 
 /// A point in time, always UTC. One re-export, so that the time library is named once.
 pub use jiff::Timestamp;

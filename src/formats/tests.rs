@@ -64,7 +64,7 @@ prop_compose! {
             client_ips: lists[0].iter().cloned().chain(["10.0.0.1".into(), "fe80::1".into()]).collect(),
             clusters: lists[1].clone(),
             shares: lists[2].clone(),
-            files: lists[3].clone(),
+            files: lists[3].clone().into(),
             file_count: count,
             time: time.and_then(|second| Timestamp::from_second(second).ok()),
             ..Finding::default()
@@ -343,7 +343,7 @@ fn everything() -> Finding {
         client_ips: vec!["10.1.2.3".into(), "2001:db8::1".into(), "pc-7".into()],
         clusters: list(),
         shares: list(),
-        files: vec!["\\ifs\\a=b|c.doc".into(), "/ifs/d^e.doc".into()],
+        files: vec!["\\ifs\\a=b|c.doc".into(), "/ifs/d^e.doc".into()].into(),
         file_count: Some(2),
         protocol: Some("SMB2".into()),
         link: Some("https://dse.example/?id=1".into()),
@@ -469,7 +469,7 @@ fn a_finding_says_what_was_hit_and_how() {
 #[test]
 fn the_list_of_files_goes_first_and_who_it_was_last() {
     let files: Vec<String> = (0..1_000).map(|index| format!("/ifs/{index:04}.doc")).collect();
-    let event = shaped(Finding { files, ..everything() }, "{}");
+    let event = shaped(Finding { files: files.into(), ..everything() }, "{}");
     let (_, pairs) = parse_cef(&written("cef", &event, 1_200).unwrap());
     let list = pairs["cs5"].split(", ").collect::<Vec<_>>();
     assert!(list.len() > 5 && list.iter().all(|file| file.len() == 13), "whole names: {list:?}");

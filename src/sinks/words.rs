@@ -44,9 +44,9 @@ pub fn lines(event: &Shaped, shown: &Shown, markup: Markup) -> String {
         line("User", &text(&finding.user));
     }
     for (detail, name, items) in [
-        (Detail::Addresses, "Addresses", &finding.client_ips),
-        (Detail::Shares, "Shares", &finding.shares),
-        (Detail::Files, "Files", &finding.files),
+        (Detail::Addresses, "Addresses", &*finding.client_ips),
+        (Detail::Shares, "Shares", &*finding.shares),
+        (Detail::Files, "Files", &*finding.files),
     ] {
         if shown.has(detail) {
             line(name, &list(items));

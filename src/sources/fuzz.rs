@@ -52,7 +52,8 @@ fn decoded(source: &Arc<dyn Source>, data: &[u8]) {
 }
 
 fn size(finding: &Finding) -> usize {
-    let lists = [&finding.client_ips, &finding.clusters, &finding.shares, &finding.files];
+    let lists: [&[String]; 4] =
+        [&finding.client_ips, &finding.clusters, &finding.shares, &finding.files];
     let texts = [&finding.incident, &finding.user, &finding.protocol, &finding.link];
     let lists = lists.into_iter().flatten().map(String::len).sum::<usize>();
     lists

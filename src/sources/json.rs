@@ -183,7 +183,7 @@ impl Json {
             client_ips: kept(&at.client_ips, body),
             clusters: kept(&at.clusters, body),
             shares: kept(&at.shares, body),
-            files: kept(&at.files, body),
+            files: kept(&at.files, body).into(),
             file_count: Some(all(&at.files, body).len() as u64).filter(|count| *count > 0),
             protocol: None,
             link: first(&at.link, body).filter(|link| web_link(link)),

@@ -138,16 +138,16 @@ impl Superna {
     /// Who, where, and on what.
     fn locate(&self, found: &mut Found, finding: &mut Finding) {
         finding.user = found.take_first(Field::User);
-        finding.client_ips = found.take(Field::ClientIps).kept;
-        finding.clusters = found.take(Field::Clusters).kept;
+        finding.client_ips = found.take(Field::ClientIps).kept.into_vec();
+        finding.clusters = found.take(Field::Clusters).kept.into_vec();
         finding.protocol = found.take_first(Field::Protocol);
         finding.link = found.take_first(Field::Link).filter(|link| web_link(link));
         let files = found.take(Field::Files);
         let counted = found.take_first(Field::FileCount).and_then(|count| count.parse().ok());
         finding.file_count = counted.or((files.count > 0).then_some(files.count));
         finding.files = files.kept;
-        finding.shares = found.take(Field::Shares).kept;
-        let buckets = found.take(Field::Buckets).kept;
+        finding.shares = found.take(Field::Shares).kept.into_vec();
+        let buckets = found.take(Field::Buckets).kept.into_vec();
         let marked = found.take_first(Field::Marker).is_some_and(|flag| flag == "simulated=true");
         finding.simulated =
             marked || self.guard.caused(finding.user.as_deref(), &finding.shares, &buckets);
@@ -217,11 +217,11 @@ fn title(finding: &Finding) -> String {
         title.push_str(" severity");
     }
     match finding.category.as_deref() {
-        Some(category) => title.extend([" ", &category.replace('_', " "), " event"]),
+        Some(category) => title.extend([" ", &spaced(category), " event"]),
         None => title.push_str(" event"),
     }
     if finding.state != State::Missing {
-        title.extend([", ", &finding.state.as_str().replace('_', " ")]);
+        title.extend([", ", &spaced(finding.state.as_str())]);
     }
     if finding.simulated {
         title.push_str(", simulated");
@@ -233,6 +233,11 @@ fn title(finding: &Finding) -> String {
         let _ = write!(title, ", {count} file{}", if count == 1 { "" } else { "s" });
     }
     one_line(&title)
+}
+
+/// A word of ours as people write it.
+fn spaced(word: &str) -> Cow<'_, str> {
+    if word.contains('_') { word.replace('_', " ").into() } else { word.into() }
 }
 
 #[cfg(test)]

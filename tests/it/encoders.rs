@@ -39,7 +39,7 @@ prop_compose! {
             category: texts[5].clone().map(Into::into),
             state: texts[6].clone().map_or(State::Missing, State::Unknown),
             client_ips: lists[0].clone(), clusters: lists[1].clone(),
-            shares: lists[2].clone(), files: lists[3].clone(),
+            shares: lists[2].clone(), files: lists[3].clone().into(),
             file_count: count,
             time: time.map(|second| siemgate::core::Timestamp::from_second(second).unwrap()),
             ..Finding::default()

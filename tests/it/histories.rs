@@ -257,11 +257,15 @@ impl World {
             metrics: Metrics::new(Timestamp::UNIX_EPOCH).unwrap(),
             clock: Timestamp::now,
         });
-        let mut deliveries = Vec::new();
-        for place in &self.places {
-            deliveries.push(Delivery::start(engine.clone(), self.spec(place)).await.ok()?);
+        let mut life = Life { engine, log, dead, deliveries: Vec::new() };
+        for place in self.places.clone() {
+            let Ok(delivery) = Delivery::start(life.engine.clone(), self.spec(&place)).await else {
+                self.end(life).await;
+                return None;
+            };
+            life.deliveries.push(delivery);
         }
-        Some(Life { engine, log, dead, deliveries })
+        Some(life)
     }
 
     fn spec(&self, place: &Arc<Place>) -> Spec {
@@ -309,7 +313,7 @@ impl World {
     /// As a reload does with a sink whose section has changed.
     async fn replace(&mut self, life: &mut Life) {
         if life.deliveries.is_empty() {
-            return;
+            return; // The disk has had no power since several replacements.
         }
         let index = self.chance.usize(..life.deliveries.len());
         let limit = Duration::from_millis(self.chance.u64(..2_000));

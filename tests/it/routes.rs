@@ -115,7 +115,7 @@ fn everything_wrong_is_told_at_once() {
     assert!(text("routes.a.min_severty").contains("did you mean `min_severity`?"));
     assert!(text("routes.a.sinks").contains("did you mean `soc`?"));
     assert!(text("routes.a.sources").contains("did you mean `superna`?"));
-    assert!(text("routes.b.format").contains("there is no format `ecs`"));
+    assert!(text("routes.b.format").contains("there is no format `ecss`"));
     assert!(text("routes.b.follow").contains("not available in this version"));
     assert!(problems.iter().all(|problem| !problem.message.is_empty()));
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Refusal;
+use super::answers::hand_over;
 use super::disk::{DiskFile, is_full};
 use super::files::CommitFacts;
 use super::record::{Glance, Key, encode, is_urgent};
@@ -88,8 +89,10 @@ impl Writer {
             if left.is_zero() {
                 return Wake::Tick;
             }
+            queue.idle = true;
             let woken = self.shared.wake.wait_timeout(queue, left);
             queue = woken.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            queue.idle = false;
         }
     }
 
@@ -124,7 +127,7 @@ impl Writer {
         if let Err(refusal) = self.roll()
             && let Some(request) = self.take(u64::MAX).pop()
         {
-            let _ = request.reply.send(Err(refusal));
+            request.reply.send(Err(refusal));
         }
     }
 
@@ -241,9 +244,7 @@ impl Writer {
         let padded = self.buffer.len().next_multiple_of(BLOCK as usize);
         self.buffer.resize(padded, 0);
         if let Err(refusal) = self.store() {
-            return answers.into_iter().for_each(|(reply, _)| {
-                let _ = reply.send(Err(refusal.clone()));
-            });
+            return answers.into_iter().for_each(|(reply, _)| reply.send(Err(refusal.clone())));
         }
         let Some(active) = &mut self.active else { return };
         let offset = facts.used;
@@ -258,16 +259,13 @@ impl Writer {
             bytes: padded as u64,
             took: began.elapsed(),
         };
-        held(&self.shared.tail).push(events.into_iter());
+        let forgotten = held(&self.shared.tail).push(events.into_iter());
         self.shared.head.send_modify(|head| {
             head.next = group.next;
             head.urgent = head.urgent.max(facts.urgent);
         });
         self.shared.changed();
-        for (reply, range) in answers {
-            // The caller may have gone: the event is stored all the same.
-            let _ = reply.send(Ok(range));
-        }
+        hand_over(answers, forgotten);
         (self.shared.options.observer)(&done);
         self.buffer.shrink_to(GROUP_LIMIT as usize);
     }
@@ -310,7 +308,7 @@ pub(super) fn secret_number() -> u64 {
 
 fn refuse(requests: Vec<Request>, refusal: &Refusal) {
     for request in requests {
-        let _ = request.reply.send(Err(refusal.clone()));
+        request.reply.send(Err(refusal.clone()));
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
+use super::answers::Reply;
 use super::commit::Writer;
 use super::cursor::Cursor;
 use super::disk::{Disk, Lock, RealDisk, is_full};
@@ -224,8 +225,11 @@ impl FilesLog {
         }
         (queue.bytes, queue.events) = (bytes, events);
         queue.requests.push_back(request);
+        let idle = std::mem::take(&mut queue.idle);
         drop(queue);
-        self.shared.wake.notify_all();
+        if idle {
+            self.shared.wake.notify_all();
+        }
         Ok(())
     }
 
@@ -279,9 +283,12 @@ impl Log for FilesLog {
             let next = self.shared.head.borrow().next;
             return Ok(next..next);
         }
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::here();
         self.enqueue(Request { drafts: group, bytes, reply })?;
-        answer.await.unwrap_or(Err(Refusal::Closed))
+        let stored = answer.await.unwrap_or(Err(Refusal::Closed))?;
+        drop(stored.mates); // answers them; freeing memory can wait
+        drop(stored.forgotten);
+        Ok(stored.positions)
     }
 
     async fn open(&self, delivery: &str, from: Start) -> Result<Box<dyn Reader>, LogError> {

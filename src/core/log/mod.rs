@@ -5,6 +5,7 @@
 //! terms are stored with it in one write. Nothing above may notice which engine serves.
 //! It is not a queue between ingress and workers: it does not know who reads it, or why.
 
+mod answers;
 mod commit;
 mod cursor;
 pub mod disk;

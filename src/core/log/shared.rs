@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
+use super::answers::Reply;
 use super::cursor::Cursor;
 use super::disk::{Disk, Lock};
 use super::files::Options;
@@ -52,6 +53,9 @@ pub(super) struct Queue {
     pub events: usize,
     /// Who wants to know whether the commit thread lives; it answers when it looks at the queue.
     pub asked: Vec<oneshot::Sender<()>>,
+    /// The commit thread sleeps. Whoever then adds a request clears this and wakes it: waking one
+    /// that is awake costs a system call a request.
+    pub idle: bool,
     /// No more requests; the commit thread ends when the queue is empty.
     pub stop: Option<Stop>,
 }
@@ -69,7 +73,7 @@ pub(super) enum Stop {
 pub(super) struct Request {
     pub drafts: Vec<Draft>,
     pub bytes: u64,
-    pub reply: oneshot::Sender<Result<std::ops::Range<Position>, Refusal>>,
+    pub reply: Reply,
 }
 
 /// Which files make up the log.

@@ -23,12 +23,13 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Add the events of a commit.
-    pub fn push(&mut self, events: impl Iterator<Item = Arc<Event>>) {
+    /// Add the events of a commit; returns what is forgotten for them, to be freed elsewhere.
+    pub fn push(&mut self, events: impl Iterator<Item = Arc<Event>>) -> Vec<Arc<Event>> {
+        let mut forgotten = Vec::new();
         for event in events {
             let next = self.events.back().map(|last| last.position.plus(1));
             if next.is_some_and(|next| next != event.position) {
-                self.events.clear();
+                forgotten.extend(self.events.drain(..));
                 self.bytes = 0;
             }
             self.bytes += cost(&event);
@@ -37,7 +38,9 @@ impl Tail {
         while self.bytes > LIMIT {
             let Some(oldest) = self.events.pop_front() else { break };
             self.bytes -= cost(&oldest);
+            forgotten.push(oldest);
         }
+        forgotten
     }
 
     /// The events from `from` on, as far as `max` allows, if `from` is in here.

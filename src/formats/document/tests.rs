@@ -56,7 +56,7 @@ proptest! {
         let ecs = read("ecs", &event, ROOM).unwrap();
         let title = finding.title.as_deref().map(|text| expected(text, 4_000, &[])).filter(|text| !text.is_empty());
         prop_assert!(title.is_none_or(|title| ecs["message"] == title));
-        for (pointer, list) in [("/file/path", &finding.files), ("/host/name", &finding.clusters)] {
+        for (pointer, list) in [("/file/path", &*finding.files), ("/host/name", &*finding.clusters)] {
             let wanted = first(list, 4_000);
             prop_assert_eq!(ecs.pointer(pointer).and_then(Value::as_str), wanted.as_deref());
         }
@@ -97,7 +97,7 @@ proptest! {
     ) {
         let files: Vec<String> = finding.files.iter().cloned().chain(files).collect();
         let body = json!({ "user": "x", "files": files }).to_string();
-        let event = shaped(Finding { files, ..finding }, body.clone());
+        let event = shaped(Finding { files: files.into(), ..finding }, body.clone());
         for (name, original, mark) in ORIGINAL {
             let whole = read(name, &event, ROOM).unwrap();
             let Some(document) = checked(name, &event, room) else {

@@ -228,7 +228,7 @@ mod tests {
         ) {
             let finding = Finding {
                 clusters: vec![name.clone()], user: Some(name.clone()), incident: Some(name.clone()),
-                files: vec![name], ..Finding::default()
+                files: vec![name].into(), ..Finding::default()
             };
             let event = event(finding, "{}");
             let mail = letterhead(&prefix).write(&event, 1 << 20).unwrap();

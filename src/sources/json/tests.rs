@@ -67,7 +67,7 @@ fn numbers_flags_and_lists_are_read() {
     assert_eq!((finding.severity, finding.simulated), (Severity::High, true));
     assert_eq!(
         (finding.files, finding.file_count),
-        (vec!["a".to_owned(), "1".to_owned()], Some(2))
+        (vec!["a".to_owned(), "1".to_owned()].into(), Some(2))
     );
     assert_eq!(finding.client_ips, ["192.0.2.1"]);
     assert_eq!(decode(settings, &json!({ "level": 2.5 })).severity, Severity::Critical);

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::keys::{Field, Keys, squashed};
+use crate::core::texts::Texts;
 
 /// Most values of one list that are kept. A mass encryption may name a million files.
 pub(super) const KEPT: usize = 1_000;
@@ -20,7 +21,7 @@ const PARTS: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Values {
     /// The first [`KEPT`] of them; never empty texts.
-    pub kept: Vec<String>,
+    pub kept: Texts,
     /// How many there were.
     pub count: u64,
 }
@@ -32,8 +33,8 @@ impl Values {
             return;
         }
         self.count += 1;
-        if self.kept.len() < KEPT {
-            self.kept.push(text.to_owned());
+        if self.kept.count() < KEPT {
+            self.kept.push(text);
         }
     }
 }
@@ -55,13 +56,13 @@ impl Found {
 
     /// The first value of `field`, taken out.
     pub fn take_first(&mut self, field: Field) -> Option<String> {
-        self.take(field).kept.into_iter().next()
+        self.take(field).kept.into_first()
     }
 
     /// Keep `values` unless a better key has given some. A repeated key replaces, as in JSON.
     fn put(&mut self, field: Field, rank: usize, values: Values) {
         let slot = &mut self.0[field as usize];
-        if !values.kept.is_empty() && slot.as_ref().is_none_or(|(best, _)| rank <= *best) {
+        if values.count > 0 && slot.as_ref().is_none_or(|(best, _)| rank <= *best) {
             *slot = Some((rank, values));
         }
     }
@@ -185,7 +186,7 @@ impl<'de> Visitor<'de> for Into<'_> {
             let Some(key) = map.next_key::<String>()? else { break };
             let mut values = Values::default();
             map.next_value_seed(Into { values: &mut values, field, level })?;
-            parts.extend(values.kept.into_iter().next().map(|text| (squashed(&key), text)));
+            parts.extend(values.kept.into_first().map(|text| (squashed(&key), text)));
         }
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         self.visit_str(&described(field, &parts))
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn scalars_lists_and_objects_are_read_alike() {
-        let shares = |body: &str| found(body).take(Field::Shares).kept;
+        let shares = |body: &str| found(body).take(Field::Shares).kept.into_vec();
         assert_eq!(shares(r#"{"shares":"a"}"#), ["a"]);
         assert_eq!(shares(r#"{"shares":["a",7,null,"",true,[["b"]]]}"#), ["a", "7", "true"]);
         let object =
@@ -272,6 +273,6 @@ mod tests {
     fn long_lists_are_counted_but_not_kept() {
         let body = format!(r#"{{"files":["{}"]}}"#, vec!["f"; 5_000].join("\",\""));
         let files = found(&body).take(Field::Files);
-        assert_eq!((files.kept.len(), files.count), (KEPT, 5_000));
+        assert_eq!((files.kept.count(), files.count), (KEPT, 5_000));
     }
 }
