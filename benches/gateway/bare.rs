@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -123,7 +123,7 @@ pub fn appends(dir: &Path, clients: usize, bytes: usize, count: u64) -> f64 {
     });
     let took = begun.elapsed();
     writer.join().expect("the writer ends well");
-    let _ = std::fs::remove_file(PathBuf::from(path));
+    let _ = std::fs::remove_file(path);
     count as f64 / took.as_secs_f64()
 }
 

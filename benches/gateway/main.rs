@@ -5,7 +5,7 @@
 //! loopback and in one folder, bounded in time and count. It proves nothing about being right.
 
 // A measurement that cannot go on must stop, loudly; nobody's events depend on it.
-#![allow(clippy::expect_used, clippy::disallowed_methods)]
+#![allow(clippy::expect_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod backlog;
 mod bare;
