@@ -13,7 +13,7 @@ KILLS   ?= 200
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test soak setup lint docs dist test-install
+.PHONY: help build run test soak attack setup lint docs dist test-install
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -35,6 +35,9 @@ test: setup ## Install what the tests need, then run all of them.
 
 soak: ## Kill the gateway under load KILLS times (200; ten minutes).
 	SIEMGATE_KILLS=$(KILLS) $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it -- crash:: --nocapture
+
+attack: ## Ten minutes of attack with everything failing, and a verdict.
+	SIEMGATE_ATTACK_SECONDS=600 $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it -- attack:: --nocapture
 
 lint: ## Check formatting and lints.
 	$(CARGO) fmt --check
