@@ -16,7 +16,7 @@ FUZZ    ?= $(sort $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs))))
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test soak fuzz setup lint docs dist test-install
+.PHONY: help build run test soak attack fuzz bench setup lint docs dist test-install
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -39,6 +39,9 @@ test: setup ## Install what the tests need, then run all of them.
 soak: ## Kill the gateway under load KILLS times (200; ten minutes).
 	SIEMGATE_KILLS=$(KILLS) $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it -- crash:: --nocapture
 
+attack: ## Ten minutes of attack with everything failing, and a verdict.
+	SIEMGATE_ATTACK_SECONDS=600 $(CARGO) test --locked --profile $(PROFILE) --target-dir $(TARGET) --test it -- attack:: --nocapture
+
 fuzz: export PATH := $(abspath $(TARGET))/tools/bin:$(PATH)
 fuzz: export CARGO_TARGET_DIR := $(abspath $(TARGET))/fuzz
 fuzz: ## Fuzz each target SECONDS (60); FUZZ="cef preset" for some.
@@ -50,6 +53,9 @@ fuzz: ## Fuzz each target SECONDS (60); FUZZ="cef preset" for some.
 		$(CARGO) fuzz run --sanitizer none "$$target" "$$found" "fuzz/corpus/$$target" -- \
 			-max_total_time=$(SECONDS) -timeout=25 -rss_limit_mb=4096 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
+
+bench: ## Measure beside bare programs: docs/performance.md (half an hour; ARGS="--only ingress").
+	$(CARGO) bench --locked --target-dir $(TARGET) --bench gateway -- --report docs/performance.md $(ARGS)
 
 lint: ## Check formatting and lints.
 	$(CARGO) fmt --check

@@ -16,14 +16,14 @@ use super::peer::{Answer, Peer};
 const OK: &str = r#"{"successCount":1}"#;
 
 /// A file system at a folder, seen only by what is started inside.
-struct Mounted {
+pub struct Mounted {
     keeper: Child,
     dir: PathBuf,
 }
 
 impl Mounted {
     /// A tmpfs of so many KiB at `dir`.
-    fn tmpfs(dir: &Path, kib: u64) -> Option<Self> {
+    pub fn tmpfs(dir: &Path, kib: u64) -> Option<Self> {
         std::fs::create_dir_all(dir).unwrap();
         let mut unshare = Command::new("unshare");
         let mount = format!(
@@ -43,7 +43,7 @@ impl Mounted {
     }
 
     /// What starts a program inside.
-    fn door(&self) -> Vec<String> {
+    pub fn door(&self) -> Vec<String> {
         let pid = self.keeper.id().to_string();
         let users: &[&str] = if is_root() { &[] } else { &["-U", "--preserve-credentials"] };
         let enter = ["/usr/bin/nsenter", "-t", &pid, "-m"];
@@ -64,6 +64,13 @@ impl Mounted {
         root.join(self.dir.strip_prefix("/").unwrap()).join(name)
     }
 
+    /// Take room until so many bytes are left.
+    pub fn fill_but(&self, left: u64) {
+        let free = rustix::fs::statvfs(self.path("")).map(|fs| fs.f_bavail * fs.f_frsize).unwrap();
+        let taken = vec![1; usize::try_from(free.saturating_sub(left)).unwrap()];
+        std::fs::write(self.path("filler"), taken).unwrap();
+    }
+
     /// Take all the room there is.
     fn fill(&self) {
         let mut file = std::fs::File::create(self.path("filler")).unwrap();
@@ -72,7 +79,7 @@ impl Mounted {
         }
     }
 
-    fn make_room(&self) {
+    pub fn make_room(&self) {
         std::fs::remove_file(self.path("filler")).unwrap();
     }
 }

@@ -6,6 +6,7 @@
 
 mod admin;
 mod alarms;
+mod attack;
 mod books;
 mod broker;
 mod certificates;
@@ -33,6 +34,7 @@ mod heartbeat;
 mod histories;
 mod hostile;
 mod house;
+mod idle;
 mod incident_order;
 mod ingress_auth;
 mod ingress_bodies;

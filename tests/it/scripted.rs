@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use siemgate::core::Timestamp;
 use siemgate::core::config::DeliverySettings;
-use siemgate::core::delivery::{Delivery, Engine, Fates, Lookout, Rules, Spec};
+use siemgate::core::delivery::{Delivery, Engine, Fates, GuardRules, Lookout, Rules, Spec};
 use siemgate::core::event::{Draft, Event, EventId};
 use siemgate::core::finding::{Finding, Severity};
 use siemgate::core::letters::Letters;
@@ -155,7 +155,20 @@ impl Stage {
         settings: &str,
         window_bytes: usize,
     ) -> Self {
-        Self::built(log, limits, settings, window_bytes, |_| Receipts::default()).await
+        let clock = Timestamp::now;
+        Self::built(log, limits, settings, window_bytes, |_| Receipts::default(), None, clock).await
+    }
+
+    /// By another clock, and maybe for people.
+    pub async fn timed(
+        limits: Limits,
+        settings: &str,
+        guard: Option<GuardRules>,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        let log = Arc::new(MemoryLog::new(64 << 20));
+        let none = |_| Receipts::default();
+        Self::built(log, limits, settings, 8 << 20, none, guard, clock).await
     }
 
     /// The same, keeping receipts.
@@ -165,7 +178,7 @@ impl Stage {
         settings: &str,
         receipts: impl FnOnce(Arc<Metrics>) -> Receipts,
     ) -> Self {
-        Self::built(log, limits, settings, 8 << 20, receipts).await
+        Self::built(log, limits, settings, 8 << 20, receipts, None, Timestamp::now).await
     }
 
     async fn built(
@@ -174,6 +187,8 @@ impl Stage {
         settings: &str,
         window_bytes: usize,
         receipts: impl FnOnce(Arc<Metrics>) -> Receipts,
+        guard: Option<GuardRules>,
+        clock: fn() -> Timestamp,
     ) -> Self {
         let metrics = Metrics::new(Timestamp::UNIX_EPOCH).unwrap();
         let dead = Letters::open(Arc::new(MemoryLog::new(64 << 20))).await.unwrap();
@@ -189,7 +204,7 @@ impl Stage {
             lookout: Lookout::default(),
             replays: Arc::default(),
             metrics: metrics.clone(),
-            clock: Timestamp::now,
+            clock,
         });
         let sink = Arc::new(Scripted {
             script: Mutex::new(Box::new(|_, _| ok())),
@@ -205,7 +220,7 @@ impl Stage {
             sink: sink.clone(),
             limits,
             settings,
-            guard: None,
+            guard,
             backing: Vec::new(),
             start: Start::Oldest,
             window_bytes,
@@ -218,7 +233,7 @@ impl Stage {
     pub async fn append<S: Into<String>>(&self, bodies: impl IntoIterator<Item = S>) {
         for body in bodies {
             let body = Bytes::from(body.into());
-            let draft = Draft::new(EventId::fresh(), Timestamp::now(), "s".into(), body);
+            let draft = Draft::new(EventId::fresh(), (self.engine.clock)(), "s".into(), body);
             let rules = self.engine.rules.load_full();
             rules.select.choose(&draft);
             self.engine.log.append(vec![draft]).await.unwrap();

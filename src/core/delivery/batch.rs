@@ -30,6 +30,8 @@ pub(super) struct Item {
     pub piece: Piece,
     pub origin: Origin,
     pub read_at: Instant,
+    /// How old it was then, by the clock.
+    pub age_read: Duration,
     pub attempts: u32,
     pub streak: Streak,
     pub hold: Hold,
@@ -334,6 +336,7 @@ mod tests {
             event,
             origin: Origin::Log,
             read_at: Instant::now(),
+            age_read: Duration::ZERO,
             attempts: 0,
             streak: Streak::default(),
             hold: Hold::Free,

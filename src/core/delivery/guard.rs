@@ -151,6 +151,8 @@ impl Told {
 /// What is held back for one reason.
 #[derive(Default)]
 struct Pile {
+    /// All events, those that are not in the log included.
+    count: usize,
     positions: Vec<Position>,
     since: Option<Instant>,
     ids: Vec<EventId>,
@@ -162,8 +164,9 @@ struct Pile {
 }
 
 impl Pile {
-    fn add(&mut self, position: Position, news: News<'_>, now: Instant) {
-        self.positions.push(position);
+    fn add(&mut self, position: Option<Position>, news: News<'_>, now: Instant) {
+        self.count += 1;
+        self.positions.extend(position);
         self.since.get_or_insert(now);
         if self.ids.len() < LISTED {
             self.ids.push(news.id);
@@ -251,17 +254,19 @@ impl Guard {
     }
 
     fn forget(&mut self, now: Timestamp) {
+        // What lies in the future was told before the clock was set back: it would never be an hour ago.
+        self.fresh.retain(|at| *at <= now);
         while self.fresh.front().is_some_and(|at| age(*at, now) >= HOUR) {
             self.fresh.pop_front();
         }
     }
 
-    /// Hold an event back.
-    pub fn hold(&mut self, why: Why, position: Position, news: News<'_>, now: Instant) {
+    /// Hold an event back. One that is not in the log has no position, and nothing to settle.
+    pub fn hold(&mut self, why: Why, position: Option<Position>, news: News<'_>, now: Instant) {
         self.piles[why as usize].add(position, news, now);
     }
 
-    /// Events that no digest has been made of yet.
+    /// Events of the log that no digest has been made of yet.
     pub fn held(&self) -> usize {
         self.piles.iter().map(|pile| pile.positions.len()).sum()
     }
@@ -280,7 +285,7 @@ impl Guard {
         let pile = &self.piles[why as usize];
         let since = pile.since?;
         let goes_on = why == Why::Storm && self.storm.is_some();
-        Some(match (pile.positions.len() >= PILE, goes_on) {
+        Some(match (pile.count >= PILE, goes_on) {
             (true, _) => since,
             (false, true) => since + self.rules.digest_every,
             (false, false) => since + self.rules.digest_every.min(FIRST),
@@ -324,7 +329,7 @@ const SEVERITIES: [Severity; 6] = [
 ];
 
 fn digest(why: Why, pile: Pile, incident: Option<String>, stale_after: Duration) -> Digest {
-    let count = pile.positions.len();
+    let count = pile.count;
     let worst = SEVERITIES.into_iter().rev().filter(|s| pile.severities[*s as usize] > 0);
     let counted = |s: Severity| format!("{} {s}", pile.severities[s as usize]);
     let counts = worst.clone().map(counted).collect::<Vec<_>>().join(", ");

@@ -79,8 +79,8 @@ fn a_storm_has_one_name_and_says_how_bad_it_is() {
     let mut guard = Guard::new(rules(r#"{"digest_every":"10m"}"#, Class::People));
     let now = Instant::now();
     let bad = Finding { severity: Severity::Critical, ..finding("x", false) };
-    guard.hold(Why::Storm, Position(1), news(&bad, at(0)), now);
-    guard.hold(Why::Storm, Position(2), news(&finding("y", false), at(60)), now);
+    guard.hold(Why::Storm, Some(Position(1)), news(&bad, at(0)), now);
+    guard.hold(Why::Storm, Some(Position(2)), news(&finding("y", false), at(60)), now);
     assert!(guard.digest(now + Duration::from_secs(59), at(59), false).is_none());
     let first = guard.digest(now + FIRST, at(60), false).unwrap();
     assert_eq!(first.positions, [Position(1), Position(2)]);
@@ -88,11 +88,11 @@ fn a_storm_has_one_name_and_says_how_bad_it_is() {
     assert!(title.starts_with("Storm: 2 more events since 2023-11-14 22:13 UTC"), "{title}");
     assert!(title.ends_with("1 critical, 1 unknown"), "{title}");
     assert_eq!(first.finding.severity, Severity::Critical);
-    guard.hold(Why::Storm, Position(3), news(&bad, at(70)), now);
+    guard.hold(Why::Storm, Some(Position(3)), news(&bad, at(70)), now);
     assert!(guard.digest(now + FIRST, at(130), false).is_none(), "not again at once");
     let second = guard.digest(now + Duration::from_secs(600), at(670), false).unwrap();
     assert_eq!(second.finding.incident, first.finding.incident);
-    guard.hold(Why::Storm, Position(4), news(&bad, at(9_000)), now);
+    guard.hold(Why::Storm, Some(Position(4)), news(&bad, at(9_000)), now);
     let other = guard.digest(now, at(9_000), true).unwrap();
     assert_ne!(other.finding.incident, second.finding.incident, "another storm");
 }
@@ -119,7 +119,7 @@ proptest! {
                 Ruling::Leave => prop_assert!(false, "no drill"),
                 Ruling::Hold(why) => {
                     prop_assert_eq!(why == Why::Stale, age > 3_600);
-                    guard.hold(why, position, news(&finding("x", false), at(now)), start);
+                    guard.hold(why, Some(position), news(&finding("x", false), at(now)), start);
                     held.push(position);
                 }
             }

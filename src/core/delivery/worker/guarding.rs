@@ -4,6 +4,7 @@
 //! its own end is then "filtered". It decides nothing that `guard.rs` has not decided.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -70,14 +71,28 @@ impl Worker {
         };
         match ruling {
             Ruling::Tell => self.take_in(event, route, Origin::Log, rules).await,
-            Ruling::Hold(why) => self.hold_back(&event, why),
+            Ruling::Hold(why) => self.hold_back(&event, why, Some(event.position)),
             Ruling::Leave => self.books.left_out(&event),
         }
     }
 
-    fn hold_back(&mut self, event: &Event, why: Why) {
+    /// The same for an event that the log could not take: its sender posts it again and again.
+    pub(super) async fn admit_spilled(&mut self, event: Arc<Event>, route: RouteId, rules: &Rules) {
+        let now = (self.books.engine.clock)();
+        let ruling = match &mut self.guard {
+            Some(guard) => guard.judge(News::of(&event), &route, now),
+            None => Ruling::Tell,
+        };
+        match ruling {
+            Ruling::Tell => self.take_in(event, route, Origin::Spill, rules).await,
+            Ruling::Hold(why) => self.hold_back(&event, why, None),
+            Ruling::Leave => {}
+        }
+    }
+
+    fn hold_back(&mut self, event: &Event, why: Why, position: Option<Position>) {
         let Some(guard) = &mut self.guard else { return };
-        guard.hold(why, event.position, News::of(event), Instant::now());
+        guard.hold(why, position, News::of(event), Instant::now());
         self.books.held_back(event, why.as_str());
     }
 
@@ -92,7 +107,7 @@ impl Worker {
         };
         let late: Vec<u64> = self.queue.iter().filter(is_late).map(|item| item.seq).collect();
         for item in self.queue.take(&late) {
-            self.hold_back(&item.event, Why::Stale);
+            self.hold_back(&item.event, Why::Stale, Some(item.event.position));
         }
     }
 
@@ -140,6 +155,7 @@ impl Worker {
             route: why.as_str().into(),
             origin,
             read_at: Instant::now(),
+            age_read: Duration::ZERO,
             attempts: 0,
             streak: Streak::default(),
             hold,

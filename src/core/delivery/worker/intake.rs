@@ -66,7 +66,10 @@ impl Worker {
         let choice = rules.select.choose(&event);
         // A person asked for a replay: it goes even if no route would give it today.
         let route = choice.route_for(&self.books.sink).cloned().unwrap_or_else(|| "replay".into());
-        self.take_in(event, route, origin, &rules).await;
+        match origin {
+            Origin::Spill => self.admit_spilled(event, route, &rules).await,
+            _ => self.take_in(event, route, origin, &rules).await,
+        }
     }
 
     /// Shape and encode an event that the sink wants, and queue it.
@@ -95,8 +98,10 @@ impl Worker {
         };
         self.seq += 1;
         let piece = Piece::of(&event, bytes);
+        let now = (self.books.engine.clock)();
         let item = Item {
             seq: self.seq,
+            age_read: Duration::try_from(now.duration_since(event.received)).unwrap_or_default(),
             event,
             shaped,
             route,

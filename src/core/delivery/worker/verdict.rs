@@ -187,11 +187,12 @@ impl Worker {
     /// What time alone settles: events that became too old, refusals that waited long enough.
     pub(super) async fn tidy(&mut self) {
         if let Some(max_age) = self.max_age {
-            let now = (self.books.engine.clock)();
+            let now = Instant::now();
             // What somebody asks for again may be old.
             let too_old = |item: &&Item| {
                 !matches!(item.origin, Origin::Again(_) | Origin::Replay(_))
-                    && now.duration_since(item.event.received).unsigned_abs() > max_age
+                    // A clock that is set while it waits makes it neither older nor younger.
+                    && item.age_read + (now - item.read_at) > max_age
             };
             let old: Vec<u64> = self.queue.iter().filter(too_old).map(|item| item.seq).collect();
             for item in self.queue.take(&old) {
