@@ -401,7 +401,8 @@ async fn on_the_day_of_the_attack_every_critical_alert_is_everywhere_within_seco
     let (peer, link) = (Peer::start().await, Peer::start().await);
     let (came, mood) = (Arc::new(Came::default()), Arc::new(AtomicUsize::new(GOOD)));
     let script = |peer: &Peer| peer.answer(answers(&came, &mood));
-    [&peer, &link].map(script);
+    script(&peer);
+    script(&link);
     let mut gateway = Gateway::prepared(&config([&peer, &link], 4));
     let changed = config([&peer, &link], 5);
     gateway.set_env("KEY", "k");
