@@ -1,4 +1,4 @@
-//! The report: docs/performance.md is this, with what people have to say about it below.
+//! The report: docs/performance.md is written by it.
 
 use super::figures::Section;
 use super::{Bench, machine};
@@ -6,7 +6,7 @@ use super::{Bench, machine};
 /// As Markdown.
 pub fn write(bench: &Bench, sections: &[Section]) -> String {
     let head = format!(
-        "# Performance\n\n<!-- Written by `make bench`. Remarks are in docs/performance-notes.md. -->\n\nEverything here was measured in one run, in turns with what it is compared to; {} rounds, medians, and\nthe least and most. Absolute figures mean nothing on another machine; ratios do. The load generator, the\nreceiver and the gateway share the cores.\n\n{}\n",
+        "# Performance\n\n<!-- Written by `make bench`. -->\n\nEverything here was measured in one run, in turns with what it is compared to; {} rounds, medians, and\nthe least and most. Absolute figures mean nothing on another machine; ratios do. The load generator, the\nreceiver and the gateway share the cores.\n\n{}\n",
         bench.rounds,
         machine::about(&bench.dir)
     );

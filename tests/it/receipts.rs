@@ -318,6 +318,8 @@ async fn an_index_that_is_missing_or_damaged_is_made_anew() {
     gateway.stop().await;
     let sealed = files(&gateway, ".seg.index");
     assert_eq!(sealed.len(), 1, "one sealed segment, one index");
+    let verified = gateway.cli(&["log", "verify"]).await;
+    assert!(verified.code == Some(0) && !verified.out.contains("not ours"), "{verified:?}");
     let written = fs::read(&sealed[0]).unwrap();
     for damage in [None, Some(&b"{}"[..]), Some(&written[..written.len() - 3])] {
         match damage {

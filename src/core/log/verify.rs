@@ -126,6 +126,10 @@ impl Looked {
                 Some(_) if name.ends_with(".damaged") => self.verdict.aside.push(name),
                 Some(first) => segments.push((name, first)),
                 None if [SPARE, "lock"].contains(&&*name) => {}
+                // Made anew when missing: nothing is lost with it.
+                None if name
+                    .strip_suffix(".index")
+                    .is_some_and(|of| first_in_name(of).is_some()) => {}
                 None if name.starts_with(marks::NAME) && !name.ends_with(".damaged") => {}
                 None => self.verdict.strangers.push(name),
             }
