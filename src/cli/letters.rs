@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::admin::Admin;
+use super::when::When;
 use super::{Exit, block_on};
-use crate::core::Timestamp;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Dead {
@@ -70,11 +70,11 @@ pub(super) struct Replay {
     #[arg(long, value_name = "CAUSE", requires = "all")]
     cause: Option<String>,
     /// With --all: only those given up since this time, or within so long, such as "2h".
-    #[arg(long, value_name = "TIME", requires = "all", value_parser = super::replay::time)]
-    since: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", requires = "all")]
+    since: Option<When>,
     /// With --all: only those given up before this time.
-    #[arg(long, value_name = "TIME", requires = "all", value_parser = super::replay::time)]
-    until: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", requires = "all")]
+    until: Option<When>,
     /// With --all: at most so many, the oldest first.
     #[arg(long, value_name = "COUNT", requires = "all")]
     limit: Option<usize>,
@@ -105,7 +105,7 @@ fn replayed(config: &Path, base: &str, replay: &Replay) -> Result<(), Exit> {
         Some(number) => format!("{base}/{number}/replay"),
         None => format!("{base}/replay"),
     };
-    let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
+    let time = |time: &Option<When>| time.map(|time| time.to_string());
     let filters = [
         ("sink", replay.sink.clone()),
         ("source", replay.source.clone()),

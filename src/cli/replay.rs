@@ -5,9 +5,8 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use super::admin::Admin;
+use super::when::When;
 use super::{Exit, block_on, failed};
-use crate::core::Timestamp;
-use crate::core::config::Span;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -35,11 +34,11 @@ struct Range {
     #[arg(long, value_name = "SINK", required = true)]
     sink: Option<String>,
     /// From this time on: "2026-11-25T08:00:00Z", or so long ago, such as "2h".
-    #[arg(long, value_name = "TIME", required = true, value_parser = time)]
-    since: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", required = true)]
+    since: Option<When>,
     /// Before this time; until now unless set.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    until: Option<Timestamp>,
+    #[arg(long, value_name = "TIME")]
+    until: Option<When>,
     /// What this route takes, whichever sinks it names; without it what the routes give the sink today.
     #[arg(long, value_name = "ROUTE")]
     route: Option<String>,
@@ -85,15 +84,4 @@ fn asked(range: Range) -> Option<String> {
     }
     query.append_pair("go", &go.to_string()).append_pair("notify", &notify.to_string());
     Some(query.finish())
-}
-
-/// A point in time, or how long ago.
-pub(super) fn time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(time) = text.parse() {
-        return Ok(time);
-    }
-    let ago: Span = text.parse().map_err(|_| {
-        format!("`{text}` is no time; write it like \"2026-11-25T08:00:00Z\", or as how long ago: \"2h\"")
-    })?;
-    Timestamp::now().checked_sub(ago.0).map_err(|error| error.to_string())
 }

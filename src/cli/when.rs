@@ -18,7 +18,7 @@ impl FromStr for When {
             return at.map(Self).map_err(|_| format!("{text} is too long ago"));
         }
         text.parse().map(Self).map_err(|_| {
-            "a time back such as 24h or 7d, or a time such as 2026-01-31T07:00:00Z".to_owned()
+            format!("`{text}` is no time; write how long ago, such as 24h or 7d, or a time such as 2026-01-31T07:00:00Z")
         })
     }
 }

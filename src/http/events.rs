@@ -186,7 +186,7 @@ async fn newest(engine: &Engine, asked: &Asked) -> Answer {
     let (log, limit) = (&*engine.log, asked.limit.unwrap_or(100).clamp(1, MOST));
     let mut floor = log.stats().oldest;
     if let Some(since) = asked.only.since {
-        floor = floor.max(log.first_since(since).await.map_err(unreadable)?);
+        floor = floor.max(log.since(since).await.map_err(unreadable)?);
     }
     let head = log.head().borrow().next;
     let mut at = asked.before.unwrap_or(head).min(head);

@@ -355,11 +355,6 @@ impl Log for FilesLog {
         blocking(move || shared.find_id(id)).await
     }
 
-    async fn first_since(&self, at: Timestamp) -> Result<Position, LogError> {
-        let shared = self.shared.clone();
-        blocking(move || shared.first_since(at.as_microsecond())).await
-    }
-
     fn holding(&self, label: Option<&str>, numbers: &Range<u64>) -> Vec<Range<Position>> {
         self.shared.holding(label, numbers)
     }

@@ -79,12 +79,6 @@ pub trait Log: Send + Sync {
     /// The event with this id, if the log still holds it.
     async fn find(&self, id: EventId) -> Result<Option<Arc<Event>>, LogError>;
 
-    /// Where to begin to read for all events received at or after `at`: none of them is before it.
-    async fn first_since(&self, at: Timestamp) -> Result<Position, LogError> {
-        let _ = at;
-        Ok(self.stats().oldest)
-    }
-
     /// The stretches of this log whose records may be about `numbers` under `label` (under any
     /// without one), as `Options::index` says; all of it where no index is kept.
     fn holding(&self, label: Option<&str>, numbers: &Range<u64>) -> Vec<Range<Position>> {

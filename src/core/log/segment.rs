@@ -325,7 +325,7 @@ impl Segment {
     /// time, and again when there was none for long.
     pub fn is_doubted(&self, patience: Duration) -> bool {
         let doubted = &mut self.state().doubted;
-        let lately = doubted.filter(|since| since.elapsed() < patience * FORGOTTEN);
+        let lately = doubted.filter(|since| since.elapsed() < patience.saturating_mul(FORGOTTEN));
         doubted.insert(lately.unwrap_or_else(Instant::now)).elapsed() < patience
     }
 

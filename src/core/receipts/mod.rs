@@ -154,7 +154,7 @@ impl Receipts {
         mut visit: impl FnMut(Receipt),
     ) -> Result<(), LogError> {
         let Some(kept) = &self.kept else { return Ok(()) };
-        let from = kept.log.first_since(at).await?;
+        let from = kept.log.since(at).await?;
         each(&*kept.log, from..kept.log.head().borrow().next, &mut visit).await
     }
 

@@ -104,7 +104,7 @@ impl Report {
     /// Count what came, and remember when.
     async fn arrivals(&mut self, log: &dyn Log) -> Result<Arrivals, LogError> {
         let head = log.head().borrow().next;
-        let from = log.first_since(self.since).await?;
+        let from = log.since(self.since).await?;
         let first = from.max(Position(head.0.saturating_sub(EVENTS)));
         self.cut = first > from;
         let mut arrivals = Arrivals { first, received: Vec::new() };
